@@ -1,0 +1,202 @@
+"""One encoder for teacher, student and export: BERT's mathematics, any number of heads and neurons in each layer.
+
+Written the way that engines like: one Linear for query, key and value, a finite mask, two inputs. Segment
+embeddings of segment 0 are folded into the position table, so no third input is needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PretrainedConfig, PreTrainedModel
+
+MASK = -10000.0  # finite, so that INT8 ranges stay finite too
+
+
+class EncoderConfig(PretrainedConfig):
+    """Shape and task of an encoder. ``heads`` and ``ffn`` give one number a layer, so pruned models reload."""
+
+    model_type = "edgekit-encoder"
+
+    def __init__(
+        self,
+        vocab_size: int = 30522,
+        hidden_size: int = 384,
+        head_dim: int = 32,
+        heads: list[int] | None = None,
+        ffn: list[int] | None = None,
+        max_positions: int = 512,
+        layer_norm_eps: float = 1e-12,
+        activation: str = "gelu",
+        dropout: float = 0.1,
+        task: str = "embed",
+        pooling: str = "mean",
+        normalize: bool = True,
+        head_activation: str = "",
+        labels: list[str] | None = None,
+        max_length: int = 128,
+        stride: int = 32,
+        **kwargs: Any,
+    ) -> None:
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.head_dim = head_dim
+        self.heads = list(heads if heads is not None else [12] * 6)
+        self.ffn = list(ffn if ffn is not None else [1536] * 6)
+        self.max_positions = max_positions
+        self.layer_norm_eps = layer_norm_eps
+        self.activation = activation
+        self.dropout = dropout
+        self.task = task
+        self.pooling = pooling
+        self.normalize = normalize
+        self.head_activation = head_activation
+        self.labels = list(labels or [])
+        self.max_length = max_length
+        self.stride = stride
+        super().__init__(**kwargs)
+
+    @property
+    def layers(self) -> int:
+        """Number of transformer layers."""
+        return len(self.heads)
+
+
+@dataclass(frozen=True)
+class States:
+    """What a forward pass shows to the losses. Float tensors; B texts, T tokens, H hidden, A heads, D head size."""
+
+    output: Tensor  # logits (B, C), embeddings (B, H), or token logits (B, T, C)
+    hidden: list[Tensor]  # layers + 1 tensors (B, T, H), the embeddings first
+    qkv: list[tuple[Tensor, Tensor, Tensor]]  # a layer: query, key, value, each (B, A, T, D)
+
+
+def _activation(name: str, x: Tensor) -> Tensor:
+    if name == "gelu":
+        return F.gelu(x)
+    if name in ("gelu_new", "gelu_pytorch_tanh"):
+        return F.gelu(x, approximate="tanh")
+    if name == "relu":
+        return F.relu(x)
+    if name == "tanh":
+        return torch.tanh(x)
+    return x
+
+
+class Attention(nn.Module):
+    """Self-attention with one fused QKV projection; ``heads`` may differ from hidden_size / head_dim (pruned)."""
+
+    def __init__(self, config: EncoderConfig, heads: int) -> None:
+        super().__init__()
+        self.heads, self.dim = heads, config.head_dim
+        self.qkv = nn.Linear(config.hidden_size, 3 * heads * self.dim)
+        self.out = nn.Linear(heads * self.dim, config.hidden_size)
+        self.dropout = config.dropout
+        self.head_mask: Tensor | None = None  # (heads,), only while importance is measured
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B, T, H) -> query, key, value, each (B, A, T, D)."""
+        b, t, _ = x.shape
+        q, k, v = self.qkv(x).view(b, t, 3, self.heads, self.dim).permute(2, 0, 3, 1, 4).unbind(0)
+        return q, k, v
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        b, t, _ = x.shape
+        q, k, v = self.project(x)
+        if torch.onnx.is_in_onnx_export():
+            scores = torch.matmul(q, k.transpose(-1, -2)) * (self.dim**-0.5) + mask
+            context = torch.matmul(scores.softmax(-1), v)
+        else:
+            context = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask.to(q.dtype), dropout_p=self.dropout if self.training else 0.0
+            )
+        if self.head_mask is not None:
+            context = context * self.head_mask.view(1, -1, 1, 1)
+        return self.out(context.transpose(1, 2).reshape(b, t, self.heads * self.dim)), q, k, v
+
+
+class Layer(nn.Module):
+    """Post-norm transformer layer (Devlin et al. 2019)."""
+
+    def __init__(self, config: EncoderConfig, heads: int, ffn: int) -> None:
+        super().__init__()
+        self.attention = Attention(config, heads)
+        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.up = nn.Linear(config.hidden_size, ffn)
+        self.down = nn.Linear(ffn, config.hidden_size)
+        self.ffn_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
+        self.activation = config.activation
+        self.ffn_mask: Tensor | None = None  # (ffn,), only while importance is measured
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        attended, q, k, v = self.attention(x, mask)
+        x = self.attention_norm(x + self.dropout(attended))
+        inner = _activation(self.activation, self.up(x))
+        if self.ffn_mask is not None:
+            inner = inner * self.ffn_mask
+        return self.ffn_norm(x + self.dropout(self.down(inner))), q, k, v
+
+
+class Encoder(PreTrainedModel):
+    """Token ids to logits, embeddings or token logits, by ``config.task``.
+
+    ``forward(input_ids, attention_mask)``: int64 (B, T), 1 for a token and 0 for padding; float output as in
+    :class:`States`. Saves and reloads any pruned shape with ``save_pretrained`` / ``from_pretrained``.
+    """
+
+    config_class = EncoderConfig
+    base_model_prefix = "encoder"
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__(config)
+        self.word = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position = nn.Embedding(config.max_positions, config.hidden_size)
+        self.embedding_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.layers = nn.ModuleList(Layer(config, h, f) for h, f in zip(config.heads, config.ffn, strict=True))
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(config.hidden_size, config.hidden_size) if config.head_activation else None
+        self.classifier = nn.Linear(config.hidden_size, len(config.labels)) if config.labels else None
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Embedding):
+            module.weight.data.normal_(0.0, 0.02)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            module.bias.data.zero_()
+
+    def states(self, input_ids: Tensor, attention_mask: Tensor) -> States:
+        """All that distillation looks at, in one pass."""
+        length = input_ids.shape[1]
+        positions = self.position.weight[:length]
+        x = self.dropout(self.embedding_norm(self.word(input_ids) + positions))
+        real = attention_mask.to(x.dtype)
+        mask = (1.0 - real)[:, None, None, :] * MASK
+        hidden, qkv = [x], []
+        for layer in self.layers:
+            x, *projected = layer(x, mask)
+            hidden.append(x)
+            qkv.append(tuple(projected))
+        return States(self._read_out(x, real), hidden, qkv)
+
+    def _read_out(self, x: Tensor, real: Tensor) -> Tensor:
+        if self.config.task != "tag":
+            if self.config.pooling == "cls":
+                x = x[:, 0]
+            else:
+                weights = real[:, :, None]
+                x = (x * weights).sum(1) / weights.sum(1).clamp(min=1.0)
+        if self.head is not None:
+            x = _activation(self.config.head_activation, self.head(x))
+        if self.classifier is not None:
+            return self.classifier(self.dropout(x))
+        if self.config.normalize:
+            x = x / x.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+        return x
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.states(input_ids, attention_mask).output

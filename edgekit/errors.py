@@ -1,0 +1,63 @@
+"""Every error that edgekit raises on purpose. A traceback of anything else is a bug of ours."""
+
+from __future__ import annotations
+
+
+class EdgekitError(Exception):
+    """Base of all deliberate errors.
+
+    The message names the file or field (``what``), what was found, what was expected and what to do (``fix``).
+    ``exit_code`` is what the command line returns for it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, found: object = None, expected: object = None, fix: str | None = None) -> None:
+        self.what, self.found, self.expected, self.fix = what, found, expected, fix
+        parts = [what]
+        if found is not None:
+            parts.append(f"found {found}")
+        if expected is not None:
+            parts.append(f"expected {expected}")
+        text = "; ".join(parts)
+        super().__init__(f"{text}. {fix}" if fix else text)
+
+
+class InputError(EdgekitError):
+    """What the user gave cannot be used: a file, a field, a flag."""
+
+    exit_code = 2
+
+
+class RecipeError(InputError):
+    """A recipe, or a flag that overrides it, is wrong."""
+
+
+class DataError(InputError):
+    """A data set cannot be read or used."""
+
+
+class ModelError(InputError):
+    """A model that came in cannot be read or used."""
+
+
+class MissingDependencyError(InputError):
+    """A package, a download or an engine that this step needs is absent; ``fix`` says what to install."""
+
+
+class BundleError(InputError):
+    """A bundle is damaged, incomplete, too new, or reaches outside itself; ``what`` names the file."""
+
+
+class EngineError(EdgekitError):
+    """An engine could not load or run a model file."""
+
+
+class VerificationError(EdgekitError):
+    """A bundle does not give the answers that it promises on this machine."""
+
+    exit_code = 4
+
+
+class StageError(EdgekitError):
+    """A stage of the pipeline could not produce a usable result."""
