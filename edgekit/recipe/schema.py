@@ -1,0 +1,193 @@
+"""The recipe: what to compress, on which data, within which budget. Its JSON Schema is docs/recipe.schema.json."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from edgekit.errors import EdgekitError
+from edgekit.recipe.budget import Budget
+from edgekit.recipe.stages import Part, StagesConfig, split_commas
+
+Task = Literal["classify", "embed", "tag"]
+LATER = {
+    "fp16": "precision",
+    "w8a16": "precision",
+    "openvino": "engine",
+    "litert": "engine",
+    "tflite": "engine",
+}
+
+
+class Source(Part):
+    """Where texts come from, and which columns hold them. A column that is null is found by its usual names."""
+
+    path: str = Field(
+        min_length=1,
+        description="A file, a folder, a `datasets` id (hf:NAME[:config][:split]), or the built-in name vader.",
+    )
+    text: str | int | list[str | int] | None = Field(
+        None,
+        description="Column of the text, by name or number. A list (task embed): each column is a text of its own.",
+    )
+    label: str | int | None = Field(None, description="Column of the label, or of the score of a pair (task embed).")
+    pair: str | int | None = Field(None, description="Column of the second text of a pair (task embed).")
+    header: bool | None = Field(None, description="Whether a csv or tsv file starts with column names; null looks.")
+    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "conll"] = Field(
+        "auto", description="File format; auto goes by the file's suffix."
+    )
+    encoding: str = Field("utf-8", description="Encoding of a text file. A byte order mark is skipped.")
+    limit: int | None = Field(None, ge=1, description="Read the first this many rows only.")
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str) -> str:
+        try:
+            "".encode(value)
+        except LookupError:
+            raise ValueError("an encoding that Python knows, such as utf-8, cp1252, latin-1 or utf-16") from None
+        return value
+
+
+def _source(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
+def _sources(value: Any) -> Any:
+    if value is None:
+        return None
+    return [_source(one) for one in value] if isinstance(value, list) else [_source(value)]
+
+
+Sources = Annotated[
+    list[Source],
+    BeforeValidator(_sources, json_schema_input_type=list[Source | str] | Source | str),
+    Field(min_length=1),
+]
+
+
+class DataConfig(Part):
+    """The data. What is not given is cut from train, stratified and fixed by the seed."""
+
+    train: Sources = Field(description="Training data: one source or a list.")
+    validation: Sources | None = Field(
+        None, description="Data that decides each gate; null cuts it from train (a folder may bring its own)."
+    )
+    test: Sources | None = Field(
+        None, description="Data that is reported and never trained on; null takes the folder's, or cuts it from train."
+    )
+    validation_fraction: float = Field(0.1, gt=0, lt=0.9, description="Share of train cut off for validation.")
+    test_fraction: float = Field(0.1, gt=0, lt=0.9, description="Share of train cut off for test, where none is given.")
+    max_validation: int = Field(2000, ge=1, description="At most this many texts are cut off for validation.")
+    max_examples: int | None = Field(
+        None, ge=2, description="Use this many texts of train at most, drawn by the seed and stratified; null uses all."
+    )
+
+    @model_validator(mode="after")
+    def _something_left(self) -> DataConfig:
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError("validation_fraction + test_fraction below 1, so that something is left to train on")
+        return self
+
+
+class StudentConfig(Part):
+    """The smaller model."""
+
+    layers: int | None = Field(None, ge=1, le=256, description="Layers; null: half of the teacher's, rounded up.")
+    initialise: Literal["spread", "first", "last"] = Field(
+        "spread", description="Which teacher layers it starts from: spread evenly (DistilBERT), the first or the last."
+    )
+
+
+def _offered(value: Any) -> Any:
+    value = split_commas(value)
+    for one in value if isinstance(value, list) else ():
+        if isinstance(one, str) and one in LATER:
+            raise ValueError(f"another {LATER[one]}: {one} is not offered by this version")
+    return value
+
+
+Engine = Literal["onnxruntime"]
+Precision = Literal["fp32", "w8a8"]
+
+
+class Recipe(Part):
+    """Everything that `edgekit compress` needs to know."""
+
+    schema_version: Literal[1] = Field(1, description="Version of this format.")
+    name: str = Field(
+        "model",
+        description="Name of the bundle: letters, digits, dot, dash and underscore.",
+        min_length=1,
+        max_length=64,
+    )
+    task: Task = Field(description="classify: one label a text; embed: a vector a text; tag: one label a word.")
+    model: str = Field(
+        min_length=1,
+        description="The teacher: a folder, a hub id, or package:NAME[/subfolder] of an installed package.",
+    )
+    model_sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="sha256 of the teacher's weights file; checked where given."
+    )
+    data: DataConfig = Field(description="What to train, choose and report on.")
+    max_length: int = Field(
+        128, ge=8, le=8192, description="Tokens of one window, special tokens included; at most the model's positions."
+    )
+    stride: int = Field(32, ge=0, description="Tokens that two windows of a long text share.")
+    student: StudentConfig = Field(default_factory=lambda: StudentConfig(), description="The smaller model.")
+    stages: StagesConfig = Field(default_factory=lambda: StagesConfig(), description="Settings of each stage.")
+    engines: Annotated[list[Engine], BeforeValidator(_offered, json_schema_input_type=list[Engine])] = Field(
+        default_factory=lambda: ["onnxruntime"], min_length=1, description="Engines to make model files for."
+    )
+    precision: Annotated[list[Precision], BeforeValidator(_offered, json_schema_input_type=list[Precision])] = Field(
+        default_factory=lambda: ["w8a8"], min_length=1, description="Precisions that the bundle carries."
+    )
+    budget: str = Field("", description="Bounds on the result: acc>=-1pp, p95<=25ms, size<=12MB, rss<=120MB.")
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="Fixes every draw: splits, initialisation, order.")
+    threads: int | None = Field(None, ge=1, le=1024, description="Training threads; null uses all usable ones.")
+    bf16: Literal["auto"] | bool = Field("auto", description="Train in bfloat16; auto: where the machine gains by it.")
+    latency_threads: int = Field(1, ge=1, le=1024, description="Threads that latency is measured with.")
+
+    @field_validator("name")
+    @classmethod
+    def _safe_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value) or value.endswith("."):
+            raise ValueError(
+                "a file name of letters, digits, dot, dash and underscore that starts with a letter or digit"
+            )
+        return value
+
+    @field_validator("budget")
+    @classmethod
+    def _readable_budget(cls, value: str) -> str:
+        try:
+            Budget.parse(value)
+        except EdgekitError as error:
+            raise ValueError(f"{error.expected}; {error.fix}") from error
+        return value
+
+    @model_validator(mode="after")
+    def _windows_advance(self) -> Recipe:
+        if self.stride > self.max_length - 4:
+            raise ValueError(f"stride of at most max_length - 4 = {self.max_length - 4}, so that windows advance")
+        return self
+
+    def bounds(self) -> Budget:
+        """The budget, parsed."""
+        return Budget.parse(self.budget)
+
+    def dump_yaml(self) -> str:
+        """The whole recipe with every default written out; the same recipe gives the same text."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+    def enabled(self, stage: str) -> bool:
+        """Whether ``stage`` runs; export always does."""
+        return bool(getattr(getattr(self.stages, stage), "enabled", True))
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema that editors complete and check recipes with."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema(mode="validation")}

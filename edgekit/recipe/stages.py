@@ -1,0 +1,192 @@
+"""The settings of each stage of the pipeline. Every default was chosen for an encoder of MiniLM's size."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+STAGES = ("teach", "vocabulary", "distill", "prune", "export", "quantize")
+
+
+class Part(BaseModel):
+    """A part of a recipe: unknown keys are errors, numbers are finite, nothing changes after it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+
+def split_commas(value: Any) -> Any:
+    """``"a, b"`` as ``["a", "b"]``: flags give lists this way."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+class GateConfig(Part):
+    """What a stage must show on the validation part to stay in the pipeline."""
+
+    max_drop: float = Field(
+        0.01,
+        ge=0,
+        le=2,
+        description="Largest drop of the metric against the stage before, in metric units: 0.01 = 1 pp.",
+    )
+    min_gain: float = Field(
+        1.05,
+        ge=0,
+        le=1000,
+        description="The stage must make the model at least this many times faster or smaller than the stage before, "
+        "else it does not pay and is rolled back. 0 asks for nothing.",
+    )
+
+
+class Stage(Part):
+    """What every stage has. A gate that is given in part takes the rest from the stage's own default."""
+
+    default_gate: ClassVar[dict[str, float]] = {}
+
+    gate: GateConfig = Field(default_factory=GateConfig, description="What the stage must show to stay.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_gate(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        given = value.get("gate", {})
+        return {**value, "gate": {**cls.default_gate, **given}} if isinstance(given, dict) else value
+
+
+class Enabled(Stage):
+    """A stage that can be left out."""
+
+    enabled: bool = Field(True, description="False leaves the stage out.")
+
+
+class Training(Part):
+    """Settings of a training loop (AdamW, linear warm-up, linear decay, best model by validation kept)."""
+
+    epochs: int = Field(3, ge=1, le=1000, description="Passes over the training part.")
+    min_steps: int = Field(
+        1000, ge=1, le=10_000_000, description="At least this many optimiser steps, however small the data."
+    )
+    batch_size: int = Field(32, ge=1, le=65536, description="Texts in one batch of one process.")
+    accumulate: int = Field(1, ge=1, le=4096, description="Batches whose gradients make one optimiser step.")
+    learning_rate: float = Field(1e-4, gt=0, le=1, description="Peak learning rate of the encoder.")
+    warmup: float = Field(0.06, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's weight decay; not on biases and norms.")
+    patience: int = Field(2, ge=1, le=1000, description="Stop after this many evaluations without a better one.")
+    max_examples: int | None = Field(
+        None, ge=2, description="Train on this many texts, drawn once by the seed; null trains on all."
+    )
+
+
+class TeachConfig(Training, Enabled):
+    """Fine-tune the model that came in, where the task needs a head that it lacks."""
+
+    default_gate: ClassVar[dict[str, float]] = {"max_drop": 2.0, "min_gain": 0.0}  # nothing stands before it
+
+    head_learning_rate: float = Field(1e-3, gt=0, le=1, description="Peak learning rate of the new head.")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of each label's mass spread over all classes.")
+
+
+class VocabularyConfig(Enabled):
+    """Remove rows of the embedding table that the data's domain never needs; the tokenizer is rewritten to match."""
+
+    default_gate: ClassVar[dict[str, float]] = {"max_drop": 0.005}
+
+    min_count: int = Field(1, ge=1, description="Keep a piece that was seen at least this often in the training text.")
+    max_size: int | None = Field(None, ge=64, description="Keep at most this many pieces, the most frequent first.")
+    extra_text: list[str] = Field(
+        default_factory=list, description="UTF-8 text files whose words must also be known after the cut."
+    )
+
+
+class LossWeights(Part):
+    """Weights of the terms of the distillation loss; 0 leaves a term out."""
+
+    soft: float = Field(1.0, ge=0, description="KL to the teacher's answers at the temperature, times T squared.")
+    hard: float = Field(0.5, ge=0, description="Cross entropy with the labels.")
+    hidden_cosine: float = Field(0.5, ge=0, description="1 - cosine of the last hidden states (DistilBERT).")
+    relations: float = Field(0.0, ge=0, description="Q-Q, K-K and V-V relations of the last layer (MiniLMv2).")
+    hidden_mse: float = Field(0.0, ge=0, description="MSE of hidden states, layer by layer (TinyBERT).")
+    attention: float = Field(0.0, ge=0, description="MSE of attention scores, layer by layer (TinyBERT).")
+    embedding_mse: float = Field(1.0, ge=0, description="MSE of sentence embeddings (task embed).")
+    embedding_cosine: float = Field(1.0, ge=0, description="1 - cosine of sentence embeddings (task embed).")
+
+
+class DistillConfig(Training, Enabled):
+    """Train a student with fewer layers to answer like the teacher."""
+
+    default_gate: ClassVar[dict[str, float]] = {"max_drop": 0.02}
+
+    epochs: int = Field(4, ge=1, le=1000, description="Passes over the training part.")
+    min_steps: int = Field(
+        1500, ge=1, le=10_000_000, description="At least this many optimiser steps, however small the data."
+    )
+    batch_size: int = Field(64, ge=1, le=65536, description="Texts in one batch of one process.")
+    learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate.")
+    temperature: float = Field(2.0, gt=0, le=100, description="Temperature T of the soft targets.")
+    losses: LossWeights = Field(default_factory=LossWeights, description="Weights of the terms of the loss.")
+
+
+class RecoveryConfig(Training):
+    """Training by distillation after a cut, to win back what it cost."""
+
+    epochs: int = Field(1, ge=0, le=1000, description="Passes over the training part; 0 with min_steps 0: none.")
+    min_steps: int = Field(300, ge=0, le=10_000_000, description="At least this many optimiser steps.")
+    batch_size: int = Field(64, ge=1, le=65536, description="Texts in one batch of one process.")
+
+
+class PruneConfig(Enabled):
+    """Cut whole attention heads and FFN neurons, so that the shapes really shrink."""
+
+    default_gate: ClassVar[dict[str, float]] = {"max_drop": 0.01}
+
+    heads: float = Field(0.0, ge=0, lt=1, description="Share of the attention heads to remove.")
+    ffn: float = Field(0.25, ge=0, lt=1, description="Share of the FFN neurons to remove.")
+    importance: Literal["fisher", "gradient", "magnitude"] = Field(
+        "fisher", description="What ranks them: Fisher (Kwon 2022), gradient (Michel 2019), or weight magnitude."
+    )
+    importance_examples: int = Field(512, ge=1, description="Training texts that the importance is computed on.")
+    recovery: RecoveryConfig = Field(default_factory=RecoveryConfig, description="Training after the cut.")
+
+
+class ExportConfig(Stage):
+    """Write ONNX and compare it with torch. This stage always runs: the bundle needs its file."""
+
+    default_gate: ClassVar[dict[str, float]] = {"max_drop": 0.001, "min_gain": 0.0}
+
+    opset: int = Field(17, ge=13, le=21, description="ONNX opset, pinned so that old engines read the file.")
+    max_abs: float = Field(1e-3, gt=0, description="Largest allowed absolute difference from torch's output.")
+    min_cosine: float = Field(0.99999, gt=0, le=1, description="Smallest allowed cosine with torch's output.")
+
+
+Candidate = Literal["nncf", "dynamic", "static"]
+
+
+class QuantizeConfig(Enabled):
+    """INT8. Candidates are tried, and the fastest one within the gate's max_drop wins."""
+
+    default_gate: ClassVar[dict[str, float]] = {"max_drop": 0.01, "min_gain": 1.0}
+
+    candidates: Annotated[list[Candidate], BeforeValidator(split_commas, json_schema_input_type=list[Candidate])] = (
+        Field(
+            default_factory=lambda: ["nncf", "dynamic", "static"],
+            min_length=1,
+            description="Quantizers to try: NNCF (transformer), onnxruntime dynamic, onnxruntime static.",
+        )
+    )
+    calibration_examples: int = Field(300, ge=1, description="Training texts that calibrate activation ranges.")
+    float_layers: int | None = Field(
+        None, ge=0, description="At most this many sensitive matrices stay in float; null: as many as the bound needs."
+    )
+    embeddings_int8: bool = Field(True, description="Store the embedding table in INT8, one scale a row.")
+
+
+class StagesConfig(Part):
+    """All stages, in the order in which they run."""
+
+    teach: TeachConfig = Field(default_factory=lambda: TeachConfig(), description="Fine-tune the teacher.")
+    vocabulary: VocabularyConfig = Field(default_factory=lambda: VocabularyConfig(), description="Cut the vocabulary.")
+    distill: DistillConfig = Field(default_factory=lambda: DistillConfig(), description="Train the student.")
+    prune: PruneConfig = Field(default_factory=lambda: PruneConfig(), description="Cut heads and neurons.")
+    export: ExportConfig = Field(default_factory=lambda: ExportConfig(), description="Write ONNX.")
+    quantize: QuantizeConfig = Field(default_factory=lambda: QuantizeConfig(), description="INT8.")
