@@ -1,0 +1,79 @@
+"""onnxruntime: telemetry off, threads given, memory bounded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.errors import EngineError, MissingDependencyError
+
+NAME = "onnxruntime"
+# Runs above this many tokens give the arena's free memory back when they end; below it, that would cost latency.
+SHRINK_ABOVE_TOKENS = 1024
+
+
+def _import() -> Any:
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when the library initialises
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingDependencyError(
+            "engine onnxruntime cannot be imported", found=str(error), fix="pip install edgekit[onnxruntime]"
+        ) from None
+    onnxruntime.disable_telemetry_events()  # in case the caller imported it before us
+    return onnxruntime
+
+
+class OnnxRuntimeEngine:
+    """One session on the CPU. Safe to use from several threads, as onnxruntime's sessions are."""
+
+    def __init__(
+        self,
+        model_path: Path,
+        threads: int,
+        inputs: tuple[str, str] = ("input_ids", "attention_mask"),
+        output: str = "",
+    ) -> None:
+        ort = _import()
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        options.enable_mem_pattern = False  # one plan a shape is kept for ever, and every length is a shape
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+        try:
+            self._session = ort.InferenceSession(str(model_path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise EngineError(f"onnxruntime cannot load {Path(model_path).name}", found=_short(error)) from None
+        names = {value.name for value in self._session.get_inputs()}
+        if names != set(inputs):
+            raise EngineError(f"inputs of {Path(model_path).name}", found=sorted(names), expected=sorted(inputs))
+        outputs = self._session.get_outputs()
+        chosen = [value for value in outputs if value.name == output] if output else outputs[:1]
+        if not chosen or chosen[0].type != "tensor(float)":
+            listed = ", ".join(f"{value.name} {value.type}" for value in outputs)
+            raise EngineError(f"outputs of {Path(model_path).name}", found=listed, expected=f"{output or 'one'} float")
+        self.output_width: int | None = chosen[0].shape[-1] if isinstance(chosen[0].shape[-1], int) else None
+        self.version: str = ort.__version__
+        self._ids, self._mask = inputs
+        self._outputs = [chosen[0].name]
+        self._call = self._session.run
+        self._shrink = ort.RunOptions()
+        self._shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+
+    def run(self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """int64 (B, T) twice -> float32, (B, C), (B, D) or (B, T, C). Raises ``EngineError``."""
+        try:
+            if ids.size > SHRINK_ABOVE_TOKENS:
+                return self._call(self._outputs, {self._ids: ids, self._mask: mask}, self._shrink)[0]  # type: ignore[no-any-return]
+            return self._call(self._outputs, {self._ids: ids, self._mask: mask})[0]  # type: ignore[no-any-return]
+        except Exception as error:
+            raise EngineError(f"onnxruntime failed on an input of shape {ids.shape}", found=_short(error)) from None
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

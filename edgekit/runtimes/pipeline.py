@@ -1,0 +1,135 @@
+"""Texts to the model's outputs: windows, micro-batches, one answer a text. Knows no engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.runtimes.preprocess import Batch, Ids, TextPreprocessor, Window, Words
+
+Floats = npt.NDArray[np.float32]
+Forward = Callable[[Ids, Ids], Floats]
+
+# Texts are worked on in slices, so that what waits in memory does not grow with the caller's list.
+SLICE_TEXTS = 1024
+SLICE_CHARACTERS = 1 << 20
+_FIRST: list[int] = [0]
+_NO_WORDS: list[Words] = []
+
+
+class Prepared:
+    """Tokenized texts on their way to the engine: ``batches``, and ``windows`` (None: one text, one row), ``words`` (tag)."""
+
+    __slots__ = ("batches", "windows", "words")
+
+    def __init__(self, batches: list[Batch], windows: list[Window] | None, words: list[Words]) -> None:
+        self.batches, self.windows, self.words = batches, windows, words
+
+
+class TextPipeline:
+    """Ties a :class:`TextPreprocessor` to ``forward``: int64 ids and mask (B, T) -> float32 (B, C), (B, D), (B, T, C).
+
+    The parts are open so that they can be timed: ``finish(prepared, forward_all(prepared))`` is what :meth:`outputs`
+    does for a slice of texts.
+    """
+
+    def __init__(self, preprocessor: TextPreprocessor, forward: Forward) -> None:
+        self.preprocessor, self.forward = preprocessor, forward
+        self.spec = preprocessor.spec
+        self._tag = self.spec.task == "tag"
+
+    def prepare(self, texts: Sequence[str]) -> Prepared:
+        """Tokenize, cut into windows and pad."""
+        if len(texts) == 1 and not self._tag:
+            one = self.preprocessor.single(texts[0])
+            if one is not None:
+                return Prepared([Batch(one[0], one[1], _FIRST)], None, _NO_WORDS)
+        if self._tag:
+            windows, words = self.preprocessor.windows_and_words(texts)
+        else:
+            windows, words = self.preprocessor.windows(texts), _NO_WORDS
+        return Prepared(list(self.preprocessor.batches(windows)), windows, words)
+
+    def forward_all(self, prepared: Prepared) -> list[Floats]:
+        """The engine's output of each batch."""
+        forward = self.forward
+        return [forward(batch.ids, batch.mask) for batch in prepared.batches]
+
+    def finish(self, prepared: Prepared, raw: list[Floats]) -> Any:
+        """One output a text, in the given order: float32 (n, C) or (n, D); tag: a list of (words, C)."""
+        windows = prepared.windows
+        if windows is None:
+            return raw[0]
+        rows: list[Any] = [None] * len(windows)
+        for batch, outputs in zip(prepared.batches, raw, strict=True):
+            for row, output in zip(batch.rows, outputs, strict=True):
+                rows[row] = output
+        if self._tag:
+            groups = groupby(zip(windows, rows, strict=True), key=lambda pair: pair[0].text)
+            return [
+                self._words(words.tokens, list(group)) for words, (_, group) in zip(prepared.words, groups, strict=True)
+            ]
+        return self._mean(windows, np.stack(rows))
+
+    def outputs(self, texts: Sequence[str]) -> Any:
+        """All ``texts``, slice by slice. Float32 (n, C) or (n, D); tag: a list of n arrays (words, C)."""
+        if not texts:
+            return [] if self._tag else self.outputs([""])[:0]  # the model knows its width
+        if self._tag:
+            return [scores for _, _, scores in self.tagged(texts)]
+        parts = []
+        for part in _slices(texts):
+            prepared = self.prepare(part)
+            parts.append(self.finish(prepared, self.forward_all(prepared)))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def tagged(self, texts: Sequence[str]) -> Iterator[tuple[str, Words, Floats]]:
+        """For task tag: each text, its words and their scores (words, C)."""
+        for part in _slices(texts):
+            prepared = self.prepare(part)
+            yield from zip(part, prepared.words, self.finish(prepared, self.forward_all(prepared)), strict=True)
+
+    def _mean(self, windows: list[Window], rows: Floats) -> Floats:
+        owners = np.array([window.text for window in windows])
+        count = int(owners[-1]) + 1
+        if count == len(windows):
+            return rows
+        weights = np.array([max(1, window.count) for window in windows], np.float32)
+        starts = np.searchsorted(owners, np.arange(count))
+        total = np.add.reduceat(rows * weights[:, None], starts)
+        merged: Floats = total / np.add.reduceat(weights, starts)[:, None]
+        several = np.add.reduceat(np.ones_like(weights), starts) > 1
+        if self.spec.task == "embed" and self.spec.normalize:
+            merged /= np.maximum(np.linalg.norm(merged, axis=1, keepdims=True), 1e-12)
+        merged[~several] = rows[starts[~several]]  # untouched to the last bit
+        return merged
+
+    def _words(self, tokens: list[int], windows: list[tuple[Window, Floats]]) -> Floats:
+        """(words, C): each word's first piece, from the window where it is farthest from a cut edge."""
+        start, last = self.preprocessor.inner_start, windows[-1][0]
+        total = last.first + last.count
+        merged = np.zeros((total + 1, len(self.spec.labels)), np.float32)  # the last row: words without a token
+        best = np.full(total, -1.0)
+        for window, row in windows:
+            place = np.arange(window.count)
+            left = place if window.first else np.full(window.count, np.inf)
+            right = place[::-1] if window.first + window.count < total else np.full(window.count, np.inf)
+            distance = np.minimum(left, right)
+            better = place[distance > best[window.first + place]]
+            best[window.first + better] = distance[better]
+            merged[window.first + better] = row[start + better]
+        return merged[np.array(tokens, np.int64)]
+
+
+def _slices(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    start = characters = 0
+    for end, text in enumerate(texts):
+        characters += len(text)
+        if end - start >= SLICE_TEXTS or (characters > SLICE_CHARACTERS and end > start):
+            yield texts[start:end]
+            start, characters = end, len(text)
+    yield texts[start:]
