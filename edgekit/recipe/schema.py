@@ -30,17 +30,21 @@ class Source(Part):
         description="A file, a folder, a `datasets` id (hf:NAME[:config][:split]), or the built-in name vader.",
     )
     text: str | int | list[str | int] | None = Field(
-        None,
+        default=None,
         description="Column of the text, by name or number. A list (task embed): each column is a text of its own.",
     )
-    label: str | int | None = Field(None, description="Column of the label, or of the score of a pair (task embed).")
-    pair: str | int | None = Field(None, description="Column of the second text of a pair (task embed).")
-    header: bool | None = Field(None, description="Whether a csv or tsv file starts with column names; null looks.")
-    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "conll"] = Field(
-        "auto", description="File format; auto goes by the file's suffix."
+    label: str | int | None = Field(
+        default=None, description="Column of the label, or of the score of a pair (task embed)."
     )
-    encoding: str = Field("utf-8", description="Encoding of a text file. A byte order mark is skipped.")
-    limit: int | None = Field(None, ge=1, description="Read the first this many rows only.")
+    pair: str | int | None = Field(default=None, description="Column of the second text of a pair (task embed).")
+    header: bool | None = Field(
+        default=None, description="Whether a csv or tsv file starts with column names; null looks."
+    )
+    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "conll"] = Field(
+        default="auto", description="File format; auto goes by the file's suffix."
+    )
+    encoding: str = Field(default="utf-8", description="Encoding of a text file. A byte order mark is skipped.")
+    limit: int | None = Field(default=None, ge=1, description="Read the first this many rows only.")
 
     @field_validator("encoding")
     @classmethod
@@ -74,16 +78,21 @@ class DataConfig(Part):
 
     train: Sources = Field(description="Training data: one source or a list.")
     validation: Sources | None = Field(
-        None, description="Data that decides each gate; null cuts it from train (a folder may bring its own)."
+        default=None, description="Data that decides each gate; null cuts it from train (a folder may bring its own)."
     )
     test: Sources | None = Field(
-        None, description="Data that is reported and never trained on; null takes the folder's, or cuts it from train."
+        default=None,
+        description="Data that is reported and never trained on; null takes the folder's, or cuts it from train.",
     )
-    validation_fraction: float = Field(0.1, gt=0, lt=0.9, description="Share of train cut off for validation.")
-    test_fraction: float = Field(0.1, gt=0, lt=0.9, description="Share of train cut off for test, where none is given.")
-    max_validation: int = Field(2000, ge=1, description="At most this many texts are cut off for validation.")
+    validation_fraction: float = Field(default=0.1, gt=0, lt=0.9, description="Share of train cut off for validation.")
+    test_fraction: float = Field(
+        default=0.1, gt=0, lt=0.9, description="Share of train cut off for test, where none is given."
+    )
+    max_validation: int = Field(default=2000, ge=1, description="At most this many texts are cut off for validation.")
     max_examples: int | None = Field(
-        None, ge=2, description="Use this many texts of train at most, drawn by the seed and stratified; null uses all."
+        default=None,
+        ge=2,
+        description="Use this many texts of train at most, drawn by the seed and stratified; null uses all.",
     )
 
     @model_validator(mode="after")
@@ -96,9 +105,12 @@ class DataConfig(Part):
 class StudentConfig(Part):
     """The smaller model."""
 
-    layers: int | None = Field(None, ge=1, le=256, description="Layers; null: half of the teacher's, rounded up.")
+    layers: int | None = Field(
+        default=None, ge=1, le=256, description="Layers; null: half of the teacher's, rounded up."
+    )
     initialise: Literal["spread", "first", "last"] = Field(
-        "spread", description="Which teacher layers it starts from: spread evenly (DistilBERT), the first or the last."
+        default="spread",
+        description="Which teacher layers it starts from: spread evenly (DistilBERT), the first or the last.",
     )
 
 
@@ -117,9 +129,9 @@ Precision = Literal["fp32", "w8a8"]
 class Recipe(Part):
     """Everything that `edgekit compress` needs to know."""
 
-    schema_version: Literal[1] = Field(1, description="Version of this format.")
+    schema_version: Literal[1] = Field(default=1, description="Version of this format.")
     name: str = Field(
-        "model",
+        default="model",
         description="Name of the bundle: letters, digits, dot, dash and underscore.",
         min_length=1,
         max_length=64,
@@ -130,26 +142,31 @@ class Recipe(Part):
         description="The teacher: a folder, a hub id, or package:NAME[/subfolder] of an installed package.",
     )
     model_sha256: str | None = Field(
-        None, pattern="^[0-9a-f]{64}$", description="sha256 of the teacher's weights file; checked where given."
+        default=None, pattern="^[0-9a-f]{64}$", description="sha256 of the teacher's weights file; checked where given."
     )
     data: DataConfig = Field(description="What to train, choose and report on.")
     max_length: int = Field(
-        128, ge=8, le=8192, description="Tokens of one window, special tokens included; at most the model's positions."
+        default=128,
+        ge=8,
+        le=8192,
+        description="Tokens of one window, special tokens included; at most the model's positions.",
     )
-    stride: int = Field(32, ge=0, description="Tokens that two windows of a long text share.")
-    student: StudentConfig = Field(default_factory=lambda: StudentConfig(), description="The smaller model.")
-    stages: StagesConfig = Field(default_factory=lambda: StagesConfig(), description="Settings of each stage.")
+    stride: int = Field(default=32, ge=0, description="Tokens that two windows of a long text share.")
+    student: StudentConfig = Field(default_factory=StudentConfig, description="The smaller model.")
+    stages: StagesConfig = Field(default_factory=StagesConfig, description="Settings of each stage.")
     engines: Annotated[list[Engine], BeforeValidator(_offered, json_schema_input_type=list[Engine])] = Field(
-        default_factory=lambda: ["onnxruntime"], min_length=1, description="Engines to make model files for."
+        default=["onnxruntime"], min_length=1, description="Engines to make model files for."
     )
     precision: Annotated[list[Precision], BeforeValidator(_offered, json_schema_input_type=list[Precision])] = Field(
-        default_factory=lambda: ["w8a8"], min_length=1, description="Precisions that the bundle carries."
+        default=["w8a8"], min_length=1, description="Precisions that the bundle carries."
     )
-    budget: str = Field("", description="Bounds on the result: acc>=-1pp, p95<=25ms, size<=12MB, rss<=120MB.")
-    seed: int = Field(0, ge=0, le=2**32 - 1, description="Fixes every draw: splits, initialisation, order.")
-    threads: int | None = Field(None, ge=1, le=1024, description="Training threads; null uses all usable ones.")
-    bf16: Literal["auto"] | bool = Field("auto", description="Train in bfloat16; auto: where the machine gains by it.")
-    latency_threads: int = Field(1, ge=1, le=1024, description="Threads that latency is measured with.")
+    budget: str = Field(default="", description="Bounds on the result: acc>=-1pp, p95<=25ms, size<=12MB, rss<=120MB.")
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Fixes every draw: splits, initialisation, order.")
+    threads: int | None = Field(default=None, ge=1, le=1024, description="Training threads; null uses all usable ones.")
+    bf16: Literal["auto"] | bool = Field(
+        default="auto", description="Train in bfloat16; auto: where the machine gains by it."
+    )
+    latency_threads: int = Field(default=1, ge=1, le=1024, description="Threads that latency is measured with.")
 
     @field_validator("name")
     @classmethod

@@ -24,13 +24,13 @@ class GateConfig(Part):
     """What a stage must show on the validation part to stay in the pipeline."""
 
     max_drop: float = Field(
-        0.01,
+        default=0.01,
         ge=0,
         le=2,
         description="Largest drop of the metric against the stage before, in metric units: 0.01 = 1 pp.",
     )
     min_gain: float = Field(
-        1.05,
+        default=1.05,
         ge=0,
         le=1000,
         description="The stage must make the model at least this many times faster or smaller than the stage before, "
@@ -57,24 +57,28 @@ class Stage(Part):
 class Enabled(Stage):
     """A stage that can be left out."""
 
-    enabled: bool = Field(True, description="False leaves the stage out.")
+    enabled: bool = Field(default=True, description="False leaves the stage out.")
 
 
 class Training(Part):
     """Settings of a training loop (AdamW, linear warm-up, linear decay, best model by validation kept)."""
 
-    epochs: int = Field(3, ge=1, le=1000, description="Passes over the training part.")
+    epochs: int = Field(default=3, ge=1, le=1000, description="Passes over the training part.")
     min_steps: int = Field(
-        1000, ge=1, le=10_000_000, description="At least this many optimiser steps, however small the data."
+        default=1000, ge=1, le=10_000_000, description="At least this many optimiser steps, however small the data."
     )
-    batch_size: int = Field(32, ge=1, le=65536, description="Texts in one batch of one process.")
-    accumulate: int = Field(1, ge=1, le=4096, description="Batches whose gradients make one optimiser step.")
-    learning_rate: float = Field(1e-4, gt=0, le=1, description="Peak learning rate of the encoder.")
-    warmup: float = Field(0.06, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
-    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's weight decay; not on biases and norms.")
-    patience: int = Field(2, ge=1, le=1000, description="Stop after this many evaluations without a better one.")
+    batch_size: int = Field(default=32, ge=1, le=65536, description="Texts in one batch of one process.")
+    accumulate: int = Field(default=1, ge=1, le=4096, description="Batches whose gradients make one optimiser step.")
+    learning_rate: float = Field(default=1e-4, gt=0, le=1, description="Peak learning rate of the encoder.")
+    warmup: float = Field(
+        default=0.06, ge=0, lt=1, description="Share of the steps over which the learning rate rises."
+    )
+    weight_decay: float = Field(default=0.01, ge=0, le=1, description="AdamW's weight decay; not on biases and norms.")
+    patience: int = Field(
+        default=2, ge=1, le=1000, description="Stop after this many evaluations without a better one."
+    )
     max_examples: int | None = Field(
-        None, ge=2, description="Train on this many texts, drawn once by the seed; null trains on all."
+        default=None, ge=2, description="Train on this many texts, drawn once by the seed; null trains on all."
     )
 
 
@@ -83,8 +87,10 @@ class TeachConfig(Training, Enabled):
 
     default_gate: ClassVar[dict[str, float]] = {"max_drop": 2.0, "min_gain": 0.0}  # nothing stands before it
 
-    head_learning_rate: float = Field(1e-3, gt=0, le=1, description="Peak learning rate of the new head.")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of each label's mass spread over all classes.")
+    head_learning_rate: float = Field(default=1e-3, gt=0, le=1, description="Peak learning rate of the new head.")
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of each label's mass spread over all classes."
+    )
 
 
 class VocabularyConfig(Enabled):
@@ -92,8 +98,12 @@ class VocabularyConfig(Enabled):
 
     default_gate: ClassVar[dict[str, float]] = {"max_drop": 0.005}
 
-    min_count: int = Field(1, ge=1, description="Keep a piece that was seen at least this often in the training text.")
-    max_size: int | None = Field(None, ge=64, description="Keep at most this many pieces, the most frequent first.")
+    min_count: int = Field(
+        default=1, ge=1, description="Keep a piece that was seen at least this often in the training text."
+    )
+    max_size: int | None = Field(
+        default=None, ge=64, description="Keep at most this many pieces, the most frequent first."
+    )
     extra_text: list[str] = Field(
         default_factory=list, description="UTF-8 text files whose words must also be known after the cut."
     )
@@ -102,14 +112,16 @@ class VocabularyConfig(Enabled):
 class LossWeights(Part):
     """Weights of the terms of the distillation loss; 0 leaves a term out."""
 
-    soft: float = Field(1.0, ge=0, description="KL to the teacher's answers at the temperature, times T squared.")
-    hard: float = Field(0.5, ge=0, description="Cross entropy with the labels.")
-    hidden_cosine: float = Field(0.5, ge=0, description="1 - cosine of the last hidden states (DistilBERT).")
-    relations: float = Field(0.0, ge=0, description="Q-Q, K-K and V-V relations of the last layer (MiniLMv2).")
-    hidden_mse: float = Field(0.0, ge=0, description="MSE of hidden states, layer by layer (TinyBERT).")
-    attention: float = Field(0.0, ge=0, description="MSE of attention scores, layer by layer (TinyBERT).")
-    embedding_mse: float = Field(1.0, ge=0, description="MSE of sentence embeddings (task embed).")
-    embedding_cosine: float = Field(1.0, ge=0, description="1 - cosine of sentence embeddings (task embed).")
+    soft: float = Field(
+        default=1.0, ge=0, description="KL to the teacher's answers at the temperature, times T squared."
+    )
+    hard: float = Field(default=0.5, ge=0, description="Cross entropy with the labels.")
+    hidden_cosine: float = Field(default=0.5, ge=0, description="1 - cosine of the last hidden states (DistilBERT).")
+    relations: float = Field(default=0.0, ge=0, description="Q-Q, K-K and V-V relations of the last layer (MiniLMv2).")
+    hidden_mse: float = Field(default=0.0, ge=0, description="MSE of hidden states, layer by layer (TinyBERT).")
+    attention: float = Field(default=0.0, ge=0, description="MSE of attention scores, layer by layer (TinyBERT).")
+    embedding_mse: float = Field(default=1.0, ge=0, description="MSE of sentence embeddings (task embed).")
+    embedding_cosine: float = Field(default=1.0, ge=0, description="1 - cosine of sentence embeddings (task embed).")
 
 
 class DistillConfig(Training, Enabled):
@@ -117,22 +129,24 @@ class DistillConfig(Training, Enabled):
 
     default_gate: ClassVar[dict[str, float]] = {"max_drop": 0.02}
 
-    epochs: int = Field(4, ge=1, le=1000, description="Passes over the training part.")
+    epochs: int = Field(default=4, ge=1, le=1000, description="Passes over the training part.")
     min_steps: int = Field(
-        1500, ge=1, le=10_000_000, description="At least this many optimiser steps, however small the data."
+        default=1500, ge=1, le=10_000_000, description="At least this many optimiser steps, however small the data."
     )
-    batch_size: int = Field(64, ge=1, le=65536, description="Texts in one batch of one process.")
-    learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate.")
-    temperature: float = Field(2.0, gt=0, le=100, description="Temperature T of the soft targets.")
+    batch_size: int = Field(default=64, ge=1, le=65536, description="Texts in one batch of one process.")
+    learning_rate: float = Field(default=2e-4, gt=0, le=1, description="Peak learning rate.")
+    temperature: float = Field(default=2.0, gt=0, le=100, description="Temperature T of the soft targets.")
     losses: LossWeights = Field(default_factory=LossWeights, description="Weights of the terms of the loss.")
 
 
 class RecoveryConfig(Training):
     """Training by distillation after a cut, to win back what it cost."""
 
-    epochs: int = Field(1, ge=0, le=1000, description="Passes over the training part; 0 with min_steps 0: none.")
-    min_steps: int = Field(300, ge=0, le=10_000_000, description="At least this many optimiser steps.")
-    batch_size: int = Field(64, ge=1, le=65536, description="Texts in one batch of one process.")
+    epochs: int = Field(
+        default=1, ge=0, le=1000, description="Passes over the training part; 0 with min_steps 0: none."
+    )
+    min_steps: int = Field(default=300, ge=0, le=10_000_000, description="At least this many optimiser steps.")
+    batch_size: int = Field(default=64, ge=1, le=65536, description="Texts in one batch of one process.")
 
 
 class PruneConfig(Enabled):
@@ -140,12 +154,15 @@ class PruneConfig(Enabled):
 
     default_gate: ClassVar[dict[str, float]] = {"max_drop": 0.01}
 
-    heads: float = Field(0.0, ge=0, lt=1, description="Share of the attention heads to remove.")
-    ffn: float = Field(0.25, ge=0, lt=1, description="Share of the FFN neurons to remove.")
+    heads: float = Field(default=0.0, ge=0, lt=1, description="Share of the attention heads to remove.")
+    ffn: float = Field(default=0.25, ge=0, lt=1, description="Share of the FFN neurons to remove.")
     importance: Literal["fisher", "gradient", "magnitude"] = Field(
-        "fisher", description="What ranks them: Fisher (Kwon 2022), gradient (Michel 2019), or weight magnitude."
+        default="fisher",
+        description="What ranks them: Fisher (Kwon 2022), gradient (Michel 2019), or weight magnitude.",
     )
-    importance_examples: int = Field(512, ge=1, description="Training texts that the importance is computed on.")
+    importance_examples: int = Field(
+        default=512, ge=1, description="Training texts that the importance is computed on."
+    )
     recovery: RecoveryConfig = Field(default_factory=RecoveryConfig, description="Training after the cut.")
 
 
@@ -154,9 +171,9 @@ class ExportConfig(Stage):
 
     default_gate: ClassVar[dict[str, float]] = {"max_drop": 0.001, "min_gain": 0.0}
 
-    opset: int = Field(17, ge=13, le=21, description="ONNX opset, pinned so that old engines read the file.")
-    max_abs: float = Field(1e-3, gt=0, description="Largest allowed absolute difference from torch's output.")
-    min_cosine: float = Field(0.99999, gt=0, le=1, description="Smallest allowed cosine with torch's output.")
+    opset: int = Field(default=17, ge=13, le=21, description="ONNX opset, pinned so that old engines read the file.")
+    max_abs: float = Field(default=1e-3, gt=0, description="Largest allowed absolute difference from torch's output.")
+    min_cosine: float = Field(default=0.99999, gt=0, le=1, description="Smallest allowed cosine with torch's output.")
 
 
 Candidate = Literal["nncf", "dynamic", "static"]
@@ -169,24 +186,26 @@ class QuantizeConfig(Enabled):
 
     candidates: Annotated[list[Candidate], BeforeValidator(split_commas, json_schema_input_type=list[Candidate])] = (
         Field(
-            default_factory=lambda: ["nncf", "dynamic", "static"],
+            default=["nncf", "dynamic", "static"],
             min_length=1,
             description="Quantizers to try: NNCF (transformer), onnxruntime dynamic, onnxruntime static.",
         )
     )
-    calibration_examples: int = Field(300, ge=1, description="Training texts that calibrate activation ranges.")
+    calibration_examples: int = Field(default=300, ge=1, description="Training texts that calibrate activation ranges.")
     float_layers: int | None = Field(
-        None, ge=0, description="At most this many sensitive matrices stay in float; null: as many as the bound needs."
+        default=None,
+        ge=0,
+        description="At most this many sensitive matrices stay in float; null: as many as the bound needs.",
     )
-    embeddings_int8: bool = Field(True, description="Store the embedding table in INT8, one scale a row.")
+    embeddings_int8: bool = Field(default=True, description="Store the embedding table in INT8, one scale a row.")
 
 
 class StagesConfig(Part):
     """All stages, in the order in which they run."""
 
-    teach: TeachConfig = Field(default_factory=lambda: TeachConfig(), description="Fine-tune the teacher.")
-    vocabulary: VocabularyConfig = Field(default_factory=lambda: VocabularyConfig(), description="Cut the vocabulary.")
-    distill: DistillConfig = Field(default_factory=lambda: DistillConfig(), description="Train the student.")
-    prune: PruneConfig = Field(default_factory=lambda: PruneConfig(), description="Cut heads and neurons.")
-    export: ExportConfig = Field(default_factory=lambda: ExportConfig(), description="Write ONNX.")
-    quantize: QuantizeConfig = Field(default_factory=lambda: QuantizeConfig(), description="INT8.")
+    teach: TeachConfig = Field(default_factory=TeachConfig, description="Fine-tune the teacher.")
+    vocabulary: VocabularyConfig = Field(default_factory=VocabularyConfig, description="Cut the vocabulary.")
+    distill: DistillConfig = Field(default_factory=DistillConfig, description="Train the student.")
+    prune: PruneConfig = Field(default_factory=PruneConfig, description="Cut heads and neurons.")
+    export: ExportConfig = Field(default_factory=ExportConfig, description="Write ONNX.")
+    quantize: QuantizeConfig = Field(default_factory=QuantizeConfig, description="INT8.")
