@@ -96,7 +96,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.hidden_size, 3 * heads * self.dim)
         self.out = nn.Linear(heads * self.dim, config.hidden_size)
         self.dropout = config.dropout
-        self.head_mask: Tensor | None = None  # (heads,), only while importance is measured
+        self.head_mask: Tensor | None = None  # (B, heads), only while importance is measured
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, T, H) -> query, key, value, each (B, A, T, D)."""
@@ -106,16 +106,19 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         b, t, _ = x.shape
-        q, k, v = self.project(x)
         if torch.onnx.is_in_onnx_export():
+            # one reshape and one transpose for all three: a split along heads then copies whole blocks
+            packed = self.qkv(x).view(b, t, 3 * self.heads, self.dim).transpose(1, 2)
+            q, k, v = packed.split(self.heads, dim=1)
             scores = torch.matmul(q, k.transpose(-1, -2)) * (self.dim**-0.5) + mask
             context = torch.matmul(scores.softmax(-1), v)
         else:
+            q, k, v = self.project(x)
             context = F.scaled_dot_product_attention(
                 q, k, v, attn_mask=mask.to(q.dtype), dropout_p=self.dropout if self.training else 0.0
             )
         if self.head_mask is not None:
-            context = context * self.head_mask.view(1, -1, 1, 1)
+            context = context * self.head_mask[:, :, None, None]
         return self.out(context.transpose(1, 2).reshape(b, t, self.heads * self.dim)), q, k, v
 
 
@@ -131,14 +134,14 @@ class Layer(nn.Module):
         self.ffn_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.dropout)
         self.activation = config.activation
-        self.ffn_mask: Tensor | None = None  # (ffn,), only while importance is measured
+        self.ffn_mask: Tensor | None = None  # (B, ffn), only while importance is measured
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         attended, q, k, v = self.attention(x, mask)
         x = self.attention_norm(x + self.dropout(attended))
         inner = _activation(self.activation, self.up(x))
         if self.ffn_mask is not None:
-            inner = inner * self.ffn_mask
+            inner = inner * self.ffn_mask[:, None, :]
         return self.ffn_norm(x + self.dropout(self.down(inner))), q, k, v
 
 
@@ -188,8 +191,11 @@ class Encoder(PreTrainedModel):
             if self.config.pooling == "cls":
                 x = x[:, 0]
             else:
-                weights = real[:, :, None]
-                x = (x * weights).sum(1) / weights.sum(1).clamp(min=1.0)
+                count = real.sum(1, keepdim=True).clamp(min=1.0)
+                if torch.onnx.is_in_onnx_export():  # engines run a product faster than a masked sum
+                    x = torch.matmul(real[:, None, :], x).squeeze(1) / count
+                else:
+                    x = (x * real[:, :, None]).sum(1) / count
         if self.head is not None:
             x = _activation(self.config.head_activation, self.head(x))
         if self.classifier is not None:
