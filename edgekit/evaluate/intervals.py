@@ -1,4 +1,4 @@
-"""95 % intervals: exact for a share, bootstrap for the rest. The seed is fixed: a stage gets one verdict, not several."""
+"""95 % intervals: exact for a share, bootstrap for the rest. A fixed seed: a stage gets one verdict, not several."""
 
 from __future__ import annotations
 
