@@ -150,7 +150,7 @@ class RecoveryConfig(Training):
 
 
 class PruneConfig(Enabled):
-    """Cut whole attention heads and FFN neurons, so that the shapes really shrink."""
+    """Cut whole layers, attention heads and FFN neurons, so that the shapes really shrink."""
 
     default_gate: ClassVar[dict[str, float]] = {"max_drop": 0.01}
 

@@ -1,0 +1,168 @@
+"""The gate: after each stage, on held-out data, is it still right, and did it pay?
+
+The validation part decides; the test part is reported and decides nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.bundle.records import StageRecord
+from edgekit.data import Splits, TextSet
+from edgekit.evaluate import Drop, Score, agreement, interleaved, paired_drop, parity, predict, score
+from edgekit.evaluate.open import open_predictor
+from edgekit.evaluate.outputs import Outputs
+from edgekit.progress import Progress
+from edgekit.recipe import Recipe
+from edgekit.recipe.stages import GateConfig
+
+TIMED_TEXTS = 60  # of the test part, spread over its lengths
+TIMED_ROUNDS = 4
+WARMUP = 10
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one model says to the held-out parts."""
+
+    validation: Outputs
+    test: Outputs
+
+
+class Gate:
+    """Measures models of one run. Answers of a folder are computed once and held while the run lasts."""
+
+    def __init__(self, recipe: Recipe, splits: Splits, progress: Progress) -> None:
+        self.recipe, self.splits, self.progress = recipe, splits, progress
+        self.teacher: Path | None = None
+        self._answers: dict[Path, Answers] = {}
+
+    def answers(self, folder: Path) -> Answers:
+        """The answers of the model in ``folder`` to both held-out parts."""
+        if folder not in self._answers:
+            predictor = open_predictor(folder, self.recipe.latency_threads)
+            self._answers[folder] = Answers(
+                predict(predictor, self.splits.validation, self.progress),
+                predict(predictor, self.splits.test, self.progress),
+            )
+        return self._answers[folder]
+
+    def scored(self, answers: Outputs, data: TextSet, *, test: bool) -> Score:
+        """The task's metric of ``answers`` on one held-out part."""
+        return score(self.recipe.task, answers, data, teacher=self._teachers(test), names=self.splits.names)
+
+    def drop(self, before: Outputs, after: Outputs) -> Drop:
+        """What ``after`` lost against ``before`` on the validation part."""
+        return paired_drop(
+            self.recipe.task, before, after, self.splits.validation, teacher=self._teachers(test=False)
+        )
+
+    def _teachers(self, test: bool) -> Outputs | None:
+        if self.teacher is None:
+            return None
+        answers = self.answers(self.teacher)
+        return answers.test if test else answers.validation
+
+    def latency(self, folders: dict[str, Path]) -> dict[str, NDArray[np.float64]]:
+        """Milliseconds an answer, text to answer at batch 1, all models in turns, on texts of the test part."""
+        predictors = {name: open_predictor(folder, self.recipe.latency_threads) for name, folder in folders.items()}
+        texts = timed_texts(self.splits.test)
+        return interleaved({n: p.answer for n, p in predictors.items()}, texts, TIMED_ROUNDS, WARMUP, self.progress)
+
+    def judge(
+        self,
+        stage: str,
+        after: Path,
+        before: Path | None,
+        bounds: GateConfig,
+        details: dict[str, Any],
+        seconds: float,
+        required: bool,
+    ) -> StageRecord:
+        """Measure the model in ``after`` beside the one in ``before`` and decide whether ``stage`` stays."""
+        self.progress.say(f"{stage}: measuring accuracy, parity, size and latency")
+        teacher = self.teacher or after
+        self.teacher = teacher
+        mine = self.answers(after)
+        on_test = self.scored(mine.test, self.splits.test, test=True)
+        on_validation = self.scored(mine.validation, self.splits.validation, test=False)
+        names = {"after": after, **({"before": before} if before else {}), "teacher": teacher}
+        times = {name: float(np.median(t)) for name, t in self.latency(names).items()}
+        size = open_predictor(after).size_bytes
+        facts: dict[str, Any] = {
+            **details,
+            "teacher_p50_ms": times["teacher"],
+            "latency_threads": self.recipe.latency_threads,
+            "latency_texts": min(TIMED_TEXTS, len(self.splits.test)),
+            "gate_n": on_validation.n,
+            **{k: v for k, v in on_test.details.items() if isinstance(v, float)},
+        }
+        common: dict[str, Any] = {
+            "stage": stage,
+            "metric": on_test.metric,
+            "value": on_test.value,
+            "low": on_test.low,
+            "high": on_test.high,
+            "n": on_test.n,
+            "gate_value": on_validation.value,
+            "agreement": agreement(self.recipe.task, *_first(self.answers(teacher).test, mine.test)),
+            "size_bytes": size,
+            "p50_ms": times["after"],
+            "seconds": seconds,
+            "candidates": facts.pop("candidates", []),
+        }
+        if before is None:
+            return StageRecord(kept=True, reason="the model that the others are held against", details=facts, **common)
+        theirs = self.answers(before)
+        drop = self.drop(theirs.validation, mine.validation)
+        near = parity(*_first(theirs.validation, mine.validation))
+        smaller = open_predictor(before).size_bytes / size
+        faster = times["before"] / times["after"]
+        facts |= {"times_smaller": smaller, "times_faster": faster, "parity_cosine_min": near.cosine_min}
+        kept, reason = decide(on_validation.metric, drop, faster, smaller, bounds, required)
+        return StageRecord(
+            kept=kept,
+            reason=reason,
+            gate_drop=drop.value,
+            gate_drop_low=drop.low,
+            gate_drop_high=drop.high,
+            parity_cosine=near.cosine_mean,
+            parity_max_abs=near.max_abs,
+            before_p50_ms=times["before"],
+            details=facts,
+            **common,
+        )
+
+
+def decide(
+    metric: str, drop: Drop, faster: float, smaller: float, bounds: GateConfig, required: bool
+) -> tuple[bool, str]:
+    """Whether a stage stays, and why, in words with the figures that decided."""
+    limit = bounds.max_cosine_drop if metric == "cosine_to_teacher" else bounds.max_drop
+    lost = f"{metric} {-100 * drop.value:+.2f} pp on validation [{-100 * drop.high:+.2f}, {-100 * drop.low:+.2f}]"
+    gains = f"{faster:.2f}x faster, {smaller:.2f}x smaller"
+    if drop.value > limit:
+        return required, f"{lost}: beyond the bound of -{100 * limit:.2f} pp" + (
+            "; kept because no bundle is possible without it" if required else ""
+        )
+    if not required and max(faster, smaller) < bounds.min_gain:
+        return False, f"does not pay: {gains}, asked for {bounds.min_gain:.2f}x; {lost}"
+    return True, f"{lost}; {gains}"
+
+
+def _first(a: Outputs, b: Outputs) -> tuple[Outputs, Outputs]:
+    """Both sides' embeddings of the first texts of pairs; anything else as it is."""
+    return (a[0] if isinstance(a, tuple) else a), (b[0] if isinstance(b, tuple) else b)
+
+
+def timed_texts(data: TextSet) -> list[str]:
+    """Texts to time answers on: spread evenly over the lengths that the test part has."""
+    order = sorted(range(len(data)), key=lambda i: (len(data.texts[i]), i))
+    picks = np.linspace(0, len(order) - 1, min(TIMED_TEXTS, len(order))).round().astype(int)
+    texts = [data.texts[order[i]] for i in picks]
+    return [texts[i] for i in np.random.default_rng(0).permutation(len(texts))]

@@ -1,0 +1,173 @@
+"""Distillation: a student with fewer layers learns to answer like its teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from edgekit.data import Splits
+from edgekit.distill import losses
+from edgekit.distill.answers import Answers, Wanted, answers_key, compute, open_answers
+from edgekit.distill.batches import IGNORED, Batch, Tokens, tokenize
+from edgekit.distill.encoder import Encoder, EncoderConfig, States
+from edgekit.distill.folder import load, save, weights_sha256
+from edgekit.distill.loop import Objective, train
+from edgekit.distill.settings import bf16_pays, loop_config
+from edgekit.distill.validate import validator
+from edgekit.errors import RecipeError
+from edgekit.progress import Progress
+from edgekit.recipe import Recipe
+from edgekit.recipe.stages import DistillConfig, LossWeights, Training
+
+
+class DistillObjective(Objective):
+    """The weighted sum of the recipe's losses against cached teacher answers."""
+
+    def __init__(self, student: Encoder, answers: Answers, config: DistillConfig, teacher_layers: int) -> None:
+        super().__init__()
+        self.student = student
+        self.answers, self.weights, self.temperature = answers, config.losses, config.temperature
+        self.layer_map = layer_map(student.config.layers, teacher_layers)
+        self.last = teacher_layers
+
+    def forward(self, batch: Batch) -> Tensor:
+        states = self.student.states(batch.input_ids, batch.attention_mask)
+        device, weights, mask = states.output.device, self.weights, batch.attention_mask
+        total = self._answer_loss(states, batch)
+        if weights.hidden_cosine:
+            target = self.answers.hidden(self.last, batch).to(device)
+            total = total + weights.hidden_cosine * losses.hidden_cosine(states.hidden[-1], target, mask)
+        if weights.hidden_mse:
+            for ours, theirs in enumerate((0, *self.layer_map)):
+                target = self.answers.hidden(theirs, batch).to(device)
+                total = total + weights.hidden_mse * losses.hidden_mse(states.hidden[ours], target, mask)
+        if weights.attention:
+            for ours, theirs in enumerate(self.layer_map):
+                q, k, _ = self.answers.qkv(theirs, batch)
+                ours_qk = states.qkv[ours][:2]
+                total = total + weights.attention * losses.attention_mse(ours_qk, (q.to(device), k.to(device)), mask)
+        if weights.relations:
+            target_qkv = tuple(x.to(device) for x in self.answers.qkv(self.last, batch))
+            total = total + weights.relations * losses.relations(states.qkv[-1], target_qkv, mask)
+        return total
+
+    def _answer_loss(self, states: States, batch: Batch) -> Tensor:
+        weights, answer = self.weights, states.output
+        target = self.answers.outputs(batch).to(answer.device)
+        total = answer.new_zeros((), dtype=torch.float32)
+        if self.student.config.task == "embed":
+            total = total + weights.embedding_mse * losses.embedding_mse(answer, target)
+            return total + weights.embedding_cosine * losses.embedding_cosine(answer, target)
+        labels = batch.labels
+        if self.student.config.task == "tag":
+            known = batch.attention_mask.bool() if labels is None else labels != IGNORED
+            answer, target = answer[known], target[known]
+            labels = None if labels is None else labels[known]
+        if weights.soft:
+            total = total + weights.soft * losses.soft_targets(answer, target, self.temperature)
+        if weights.hard and labels is not None:
+            total = total + weights.hard * F.cross_entropy(answer.float(), labels)
+        return total
+
+
+def layer_map(student: int, teacher: int) -> list[int]:
+    """Which teacher layer (1-based) each student layer answers to: evenly, the last to the last. TinyBERT, section 3."""
+    return [max(1, round((i + 1) * teacher / student)) for i in range(student)]
+
+
+def initial_layers(student: int, teacher: int, how: str) -> list[int]:
+    """Which teacher layers (0-based) the student starts from; spread keeps the first and the last, as DistilBERT did."""
+    if how == "first":
+        return list(range(student))
+    if how == "last":
+        return list(range(teacher - student, teacher))
+    return [int(i) for i in np.floor(np.linspace(0, teacher - 1, student) + 0.5)]
+
+
+def _wanted(weights: LossWeights, student: int, teacher: int) -> Wanted:
+    mapped = layer_map(student, teacher)
+    hidden = ({0, *mapped} if weights.hidden_mse else set()) | ({teacher} if weights.hidden_cosine else set())
+    qkv = (set(mapped) if weights.attention else set()) | ({teacher} if weights.relations else set())
+    return Wanted(tuple(sorted(hidden)), tuple(sorted(qkv)))
+
+
+def cut_layers(teacher: Encoder, keep: list[int]) -> Encoder:
+    """A copy of ``teacher`` with the layers in ``keep``, weights and head included."""
+    config = EncoderConfig.from_dict(teacher.config.to_dict())
+    config.heads = [teacher.config.heads[i] for i in keep]
+    config.ffn = [teacher.config.ffn[i] for i in keep]
+    student = Encoder(config)
+    state = {k: v for k, v in teacher.state_dict().items() if not k.startswith("layers.")}
+    for ours, theirs in enumerate(keep):
+        state |= {f"layers.{ours}.{k}": v for k, v in teacher.layers[theirs].state_dict().items()}
+    student.load_state_dict(state)
+    return student
+
+
+def distil(recipe: Recipe, splits: Splits, source: Path, out: Path, work: Path, progress: Progress) -> dict[str, Any]:
+    """Train a student of the model in ``source`` and write it to ``out``; ``work`` keeps answers and checkpoints."""
+    teacher, tokenizer = load(source)
+    layers = recipe.student.layers or -(-teacher.config.layers // 2)
+    if layers > teacher.config.layers:
+        raise RecipeError("student.layers", found=layers, expected=f"at most the teacher's {teacher.config.layers}")
+    keep = initial_layers(layers, teacher.config.layers, recipe.student.initialise)
+    student = cut_layers(teacher, keep)
+    report = follow(recipe, splits, student, source, recipe.stages.distill, work, "distill", progress)
+    save(student, tokenizer, out)
+    return {"initialised_from_layers": keep, **report}
+
+
+def follow(
+    recipe: Recipe,
+    splits: Splits,
+    student: Encoder,
+    source: Path,
+    training: Training,
+    work: Path,
+    label: str,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Train ``student`` in place on the answers of the model in ``source``, which shares its tokenizer.
+
+    The teacher's answers are cached beside ``work``, one copy for all stages that follow the same ``source``.
+    """
+    teacher, tokenizer = load(source)
+    config = recipe.stages.distill
+    data = splits.train
+    limit = config.max_examples
+    if limit is not None and limit < len(data):
+        data = data.take(np.sort(np.random.default_rng(recipe.seed).permutation(len(data))[:limit]))
+    tokens = tokenize(tokenizer, data, teacher.config.max_length, teacher.config.pad_token_id)
+    answers = _answers(recipe, teacher, source, tokens, student.config.layers, work.parent / "answers" / source.parent.name, progress)
+    report = train(
+        DistillObjective(student, answers, config, teacher.config.layers),
+        tokens,
+        loop_config(recipe, training),
+        validator(tokenizer, splits.validation, student, teacher),
+        work / "checkpoints",
+        label,
+        progress,
+    )
+    return {"losses": {k: v for k, v in config.losses.model_dump().items() if v}, **report}
+
+
+def _answers(
+    recipe: Recipe, teacher: Encoder, source: Path, tokens: Tokens, layers: int, cache: Path, progress: Progress
+) -> Answers:
+    from accelerate import PartialState
+
+    wanted = _wanted(recipe.stages.distill.losses, layers, teacher.config.layers)
+    bf16 = bf16_pays(recipe)
+    folder = cache / answers_key(weights_sha256(source), tokens, wanted, bf16)
+    state = PartialState(cpu=not torch.cuda.is_available())
+    if state.is_main_process:
+        torch.set_num_threads(loop_config(recipe, recipe.stages.distill).threads)
+        compute(teacher.to(state.device), tokens, wanted, folder, bf16, progress)
+        teacher.cpu()
+    state.wait_for_everyone()
+    return open_answers(folder, teacher, tokens)
