@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgekit.bundle.records import TaskSpec
 from edgekit.errors import EngineError, InputError
 from edgekit.runtimes import engines
@@ -66,7 +64,9 @@ class Model:
                 expected=f"{len(spec.labels)}, one a label",
             )
         name = file or Path(model_path).name
-        return cls(TextPipeline(preprocessor, loaded.run), engine, name, precision, threads, loaded.version)
+        return cls(
+            TextPipeline(preprocessor, loaded.run, loaded.batching), engine, name, precision, threads, loaded.version
+        )
 
     def prepare(self, inputs: str | Sequence[str]) -> Prepared:
         """First part: tokenize, cut into windows, pad. Holds all of ``inputs`` in memory."""

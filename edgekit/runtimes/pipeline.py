@@ -22,7 +22,7 @@ _NO_WORDS: list[Words] = []
 
 
 class Prepared:
-    """Tokenized texts on their way to the engine: ``batches``, and ``windows`` (None: one text, one row), ``words`` (tag)."""
+    """Tokenized texts on their way to the engine. ``windows`` is None for one text in one row; ``words``: tag only."""
 
     __slots__ = ("batches", "windows", "words")
 
@@ -33,12 +33,13 @@ class Prepared:
 class TextPipeline:
     """Ties a :class:`TextPreprocessor` to ``forward``: int64 ids and mask (B, T) -> float32 (B, C), (B, D), (B, T, C).
 
+    ``batching`` False: every window goes alone, for models whose answer to a text depends on the texts beside it.
     The parts are open so that they can be timed: ``finish(prepared, forward_all(prepared))`` is what :meth:`outputs`
     does for a slice of texts.
     """
 
-    def __init__(self, preprocessor: TextPreprocessor, forward: Forward) -> None:
-        self.preprocessor, self.forward = preprocessor, forward
+    def __init__(self, preprocessor: TextPreprocessor, forward: Forward, batching: bool = True) -> None:
+        self.preprocessor, self.forward, self.batching = preprocessor, forward, batching
         self.spec = preprocessor.spec
         self._tag = self.spec.task == "tag"
 
@@ -52,7 +53,7 @@ class TextPipeline:
             windows, words = self.preprocessor.windows_and_words(texts)
         else:
             windows, words = self.preprocessor.windows(texts), _NO_WORDS
-        return Prepared(list(self.preprocessor.batches(windows)), windows, words)
+        return Prepared(list(self.preprocessor.batches(windows, self.batching)), windows, words)
 
     def forward_all(self, prepared: Prepared) -> list[Floats]:
         """The engine's output of each batch."""
@@ -98,10 +99,10 @@ class TextPipeline:
         count = int(owners[-1]) + 1
         if count == len(windows):
             return rows
-        weights = np.array([max(1, window.count) for window in windows], np.float32)
+        weights = np.array([max(1, window.tokens) for window in windows], np.float32)
         starts = np.searchsorted(owners, np.arange(count))
         total = np.add.reduceat(rows * weights[:, None], starts)
-        merged: Floats = total / np.add.reduceat(weights, starts)[:, None]
+        merged: Floats = (total / np.add.reduceat(weights, starts)[:, None]).astype(np.float32, copy=False)
         several = np.add.reduceat(np.ones_like(weights), starts) > 1
         if self.spec.task == "embed" and self.spec.normalize:
             merged /= np.maximum(np.linalg.norm(merged, axis=1, keepdims=True), 1e-12)
@@ -111,13 +112,13 @@ class TextPipeline:
     def _words(self, tokens: list[int], windows: list[tuple[Window, Floats]]) -> Floats:
         """(words, C): each word's first piece, from the window where it is farthest from a cut edge."""
         start, last = self.preprocessor.inner_start, windows[-1][0]
-        total = last.first + last.count
+        total = last.first + last.tokens
         merged = np.zeros((total + 1, len(self.spec.labels)), np.float32)  # the last row: words without a token
         best = np.full(total, -1.0)
         for window, row in windows:
-            place = np.arange(window.count)
-            left = place if window.first else np.full(window.count, np.inf)
-            right = place[::-1] if window.first + window.count < total else np.full(window.count, np.inf)
+            place = np.arange(window.tokens)
+            left = place if window.first else np.full(window.tokens, np.inf)
+            right = place[::-1] if window.first + window.tokens < total else np.full(window.tokens, np.inf)
             distance = np.minimum(left, right)
             better = place[distance > best[window.first + place]]
             best[window.first + better] = distance[better]

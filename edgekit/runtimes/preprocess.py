@@ -22,12 +22,12 @@ BATCH_PAIRS = 1 << 18
 
 
 class Window(NamedTuple):
-    """Tokens ``first`` to ``first + count`` of text number ``text``; ``ids`` has the special tokens around them."""
+    """Tokens ``first`` to ``first + tokens`` of text number ``text``; ``ids`` has the special tokens around them."""
 
     text: int
     ids: list[int]
     first: int
-    count: int
+    tokens: int
 
 
 class Batch(NamedTuple):
@@ -111,13 +111,16 @@ class TextPreprocessor:
             part = body[first : first + self._body]
             yield Window(number, self._prefix + part + self._suffix, first, len(part))
 
-    def batches(self, windows: Sequence[Window]) -> Iterator[Batch]:
-        """Micro-batches of like lengths, the longest first, padded on the right with ``pad_id``."""
+    def batches(self, windows: Sequence[Window], batching: bool = True) -> Iterator[Batch]:
+        """Micro-batches of like lengths, the longest first, padded on the right with ``pad_id``.
+
+        Without ``batching`` each window is a batch of its own, and nothing is padded.
+        """
         order = sorted(range(len(windows)), key=lambda row: -len(windows[row].ids))
         at = 0
         while at < len(order):
             length = max(1, len(windows[order[at]].ids))
-            size = max(1, min(BATCH_TOKENS // length, BATCH_PAIRS // length**2))
+            size = max(1, min(BATCH_TOKENS // length, BATCH_PAIRS // length**2)) if batching else 1
             rows = order[at : at + size]
             ids = np.full((len(rows), length), self.spec.pad_id, np.int64)
             mask = np.zeros((len(rows), length), np.int64)

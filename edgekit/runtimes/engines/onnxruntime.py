@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ class OnnxRuntimeEngine:
             raise EngineError(f"outputs of {Path(model_path).name}", found=listed, expected=f"{output or 'one'} float")
         self.output_width: int | None = chosen[0].shape[-1] if isinstance(chosen[0].shape[-1], int) else None
         self.version: str = ort.__version__
+        self.batching = not _quantizes_at_run_time(Path(model_path))
         self._ids, self._mask = inputs
         self._outputs = [chosen[0].name]
         self._call = self._session.run
@@ -73,6 +75,13 @@ class OnnxRuntimeEngine:
             return self._call(self._outputs, {self._ids: ids, self._mask: mask})[0]  # type: ignore[no-any-return]
         except Exception as error:
             raise EngineError(f"onnxruntime failed on an input of shape {ids.shape}", found=_short(error)) from None
+
+
+def _quantizes_at_run_time(path: Path) -> bool:
+    """Whether the file takes activation ranges from each input. They are taken over the whole batch, so a text would
+    be rounded by its neighbours' outliers and by their padding."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return data.find(b"DynamicQuantize") >= 0  # operator names stand in the file as plain text
 
 
 def _short(error: Exception) -> str:
