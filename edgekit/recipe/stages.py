@@ -29,6 +29,13 @@ class GateConfig(Part):
         le=2,
         description="Largest drop of the metric against the stage before, in metric units: 0.01 = 1 pp.",
     )
+    max_cosine_drop: float = Field(
+        default=0.02,
+        ge=0,
+        le=2,
+        description="The same where embeddings have no scored pairs to be judged by: largest fall of the mean cosine to "
+        "the teacher's embeddings.",
+    )
     min_gain: float = Field(
         default=1.05,
         ge=0,
@@ -127,7 +134,7 @@ class LossWeights(Part):
 class DistillConfig(Training, Enabled):
     """Train a student with fewer layers to answer like the teacher."""
 
-    default_gate: ClassVar[dict[str, float]] = {"max_drop": 0.02}
+    default_gate: ClassVar[dict[str, float]] = {"max_drop": 0.02, "max_cosine_drop": 0.2}
 
     epochs: int = Field(default=4, ge=1, le=1000, description="Passes over the training part.")
     min_steps: int = Field(
@@ -152,8 +159,11 @@ class RecoveryConfig(Training):
 class PruneConfig(Enabled):
     """Cut whole layers, attention heads and FFN neurons, so that the shapes really shrink."""
 
-    default_gate: ClassVar[dict[str, float]] = {"max_drop": 0.01}
+    default_gate: ClassVar[dict[str, float]] = {"max_drop": 0.01, "max_cosine_drop": 0.1}
 
+    layers: int = Field(
+        default=0, ge=0, le=255, description="Whole layers to remove, those whose absence changes the answers least."
+    )
     heads: float = Field(default=0.0, ge=0, lt=1, description="Share of the attention heads to remove.")
     ffn: float = Field(default=0.25, ge=0, lt=1, description="Share of the FFN neurons to remove.")
     importance: Literal["fisher", "gradient", "magnitude"] = Field(
