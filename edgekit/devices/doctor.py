@@ -221,7 +221,7 @@ def _habits() -> list[Finding]:
 
 
 def _installed() -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for one in importlib.metadata.distributions():
         if one.metadata["Name"]:
             found.setdefault(_key(one.metadata["Name"]), one.version)

@@ -54,7 +54,7 @@ def environment(root: Path = Path("/")) -> dict[str, Any]:
 
 def cpu_model(root: Path = Path("/")) -> str:
     """The processor's name; on boards whose /proc/cpuinfo has none, the board's."""
-    found = {}
+    found: dict[str, str] = {}
     for line in (_text(root / "proc/cpuinfo") or "").splitlines():
         key, _, value = line.partition(":")
         found.setdefault(key.strip().lower(), value.strip())

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-import edgekit.errors as errors
 from edgekit.bundle import Bundle, open_bundle
+from edgekit.devices.child import run_child
 from edgekit.devices.probe import environment
+from edgekit.errors import InputError, MissingDependencyError
 from edgekit.progress import Progress, Silent
 from edgekit.runtimes import engines
 
@@ -67,9 +64,9 @@ def profile(
     for name, values, most in (("threads", threads, 1024), ("batch", batches, 4096), ("lengths", wanted, longest)):
         for value in values:
             if not 1 <= value <= most:
-                raise errors.InputError(f"--{name}", found=value, expected=f"1 to {most}")
+                raise InputError(f"--{name}", found=value, expected=f"1 to {most}")
     if runs < 1 or warmup < 0:
-        raise errors.InputError("--runs and --warmup", found=f"{runs} and {warmup}", expected="at least 1 and 0")
+        raise InputError("--runs and --warmup", found=f"{runs} and {warmup}", expected="at least 1 and 0")
     chosen = _files(bundle, files, engine)
     words = _words(bundle)
     grid = list(itertools.product(chosen, threads, batches, wanted))
@@ -86,7 +83,7 @@ def profile(
             "warmup": warmup,
             "words": words,
         }
-        rows.append(_row(job, _child(job)))
+        rows.append(_row(job, run_child(job)))
         progress.advance(handle, note=f"{file}, {count} threads, {length} tokens")
     progress.finish(handle)
     return Profile(str(path), seen, rows)
@@ -98,14 +95,12 @@ def _files(bundle: Bundle, files: Sequence[str] | None, engine: str) -> list[str
         known = {model.path for model in offered}
         for name in files:
             if name not in known:
-                raise errors.InputError(
-                    f"model file {name}", expected=", ".join(sorted(known)) or "none for this engine"
-                )
+                raise InputError(f"model file {name}", expected=", ".join(sorted(known)) or "none for this engine")
         return list(files)
     runnable = [model.path for model in offered if engines.installed(model.engine)]
     if not runnable:
         wanted = ", ".join(sorted({model.engine for model in offered})) or engine
-        raise errors.MissingDependencyError(
+        raise MissingDependencyError(
             f"no installed engine runs {bundle.root.name}", expected=wanted, fix=f"pip install 'edgekit[{wanted}]'"
         )
     return runnable
@@ -115,26 +110,6 @@ def _words(bundle: Bundle) -> list[str]:
     texts = bundle.manifest.golden.get("texts")
     words = " ".join(text for text in texts if isinstance(text, str)).split() if isinstance(texts, list) else []
     return list(dict.fromkeys(word for word in words if len(word) < 20))[:400] or WORDS
-
-
-def _child(job: dict[str, Any]) -> dict[str, Any]:
-    package = str(Path(errors.__file__).resolve().parent.parent)
-    known = os.environ.get("PYTHONPATH")
-    env = {**os.environ, "PYTHONPATH": f"{package}{os.pathsep}{known}" if known else package}
-    done = subprocess.run(
-        [sys.executable, "-m", "edgekit.devices.worker"], input=json.dumps(job), capture_output=True, text=True, env=env
-    )
-    try:
-        answer: dict[str, Any] = json.loads(done.stdout)
-    except ValueError:
-        last = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
-        raise errors.EngineError(
-            f"the process that measures {job['file']} ended early", found=last, fix="A killed one ran out of memory."
-        ) from None
-    if "error" in answer:
-        kind = errors.InputError if answer["exit_code"] == 2 else errors.EngineError
-        raise kind(answer["error"])
-    return answer
 
 
 def _row(job: dict[str, Any], taken: dict[str, Any]) -> dict[str, Any]:

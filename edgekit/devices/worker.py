@@ -21,13 +21,20 @@ VARIANTS = 4  # texts that the runs go through, so that no cache learns one by h
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
-    """One row: ``job`` has bundle, file, threads, batch, length, runs, warmup, words. Times in ms, memory in MB."""
+    """One row: ``job`` has bundle, file, threads, batch, length, runs, warmup, words. Times in ms, memory in MB.
+
+    With ``texts`` in the job, those are answered one by one instead, and memory alone is told.
+    """
     clock = time.perf_counter_ns
     began = clock()
     from edgekit.runtimes.load import load
 
     model = load(job["bundle"], threads=job["threads"], file=job["file"])
     loaded = clock()
+    if "texts" in job:
+        for one in job["texts"]:
+            model.run(one)
+        return memory()
     sets = make_texts(model, job["words"], job["length"], job["batch"])
     tokens = max(len(window.ids) for window in model.pipeline.preprocessor.windows(sets[0]))
     started = clock()
@@ -70,9 +77,9 @@ def make_texts(model: Model, words: list[str], length: int, batch: int) -> list[
     """
     windows = model.pipeline.preprocessor.windows
     special = len(windows([""])[0].ids)
-    cost = {word: window.count for word, window in zip(words, windows(words), strict=True) if window.count}
-    order = list(cost) or ["a"]
-    cost = cost or {"a": 1}
+    cost = {word: len(windows([word])[0].ids) - special for word in words}
+    cost = {word: tokens for word, tokens in cost.items() if tokens} or {"a": 1}
+    order = list(cost)
 
     def text(start: int) -> str:
         chosen: list[str] = []
