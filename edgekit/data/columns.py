@@ -108,7 +108,7 @@ def for_classify(table: Table, source: Source) -> Columns:
         if text is None and label is None:
             text = max(names, key=lambda name: sum(len(str(cell)) for cell in table.columns[name]))
             label = names[1 - names.index(text)]
-            table.rules.append(f"{table.where}: no usual column names; the longer of two columns is the text")
+            table.rules.append(f"{table.name}: no usual column names; the longer of two columns is the text")
         elif text is None:
             text = names[1 - names.index(str(label))]
         else:
@@ -131,14 +131,12 @@ def for_embed(table: Table, source: Source) -> Columns:
         texts = [asked(table, source.text)]
     elif not table.named and len(names) == 3 and numeric(table.columns[names[2]]):
         texts, pair, label = [names[0]], pair or names[1], label or names[2]
-        table.rules.append(
-            f"{table.where}: three columns without names, the last a number: sentence1, sentence2, score"
-        )
+        table.rules.append(f"{table.name}: three columns without names, the last a number: sentence1, sentence2, score")
     else:
         found = find(table, TEXT) or (names[0] if len(names) == 1 else None)
         if found is None and not table.named and len(names) == 2:
             found = max(names, key=lambda name: sum(len(str(cell)) for cell in table.columns[name]))
-            table.rules.append(f"{table.where}: no usual column names; the longer of two columns is the text")
+            table.rules.append(f"{table.name}: no usual column names; the longer of two columns is the text")
         if found is None:
             raise _guess(table, "text")
         texts = [found]

@@ -7,6 +7,7 @@ from edgekit.data.rows import Rows, join
 from edgekit.data.sets import label_names, oddities, pick, to_set, unique, without
 from edgekit.data.sources import Brought, Part, open_source
 from edgekit.data.split import cut
+from edgekit.data.tables import count
 from edgekit.errors import DataError
 from edgekit.progress import Progress, Silent
 from edgekit.recipe import DataConfig, Source
@@ -98,10 +99,10 @@ def _strata(rows: Rows) -> list[str]:
 def _cut(train: Rows, part: Part, fraction: float, most: int, seed: int, rules: list[str]) -> tuple[Rows, Rows]:
     """Cut ``part`` off train; for embed, off its scored pairs where it has some."""
     rows = train.scored if train.scored is not None else train
-    count = max(1, round(fraction * len(rows)))
+    size = max(1, round(fraction * len(rows)))
     if part == "validation":
-        count = min(count, most)
-    chosen = cut(rows.texts, _strata(rows), count, f"{seed} {part}")
+        size = min(size, most)
+    chosen = cut(rows.texts, _strata(rows), size, f"{seed} {part}")
     if not chosen:
         raise DataError(
             "training data",
@@ -111,9 +112,9 @@ def _cut(train: Rows, part: Part, fraction: float, most: int, seed: int, rules: 
         )
     gone = set(chosen)
     rest = pick(rows, (row for row in range(len(rows)) if row not in gone))
-    what = "scored pairs" if train.scored is not None else "texts"
+    what = "scored pair" if train.scored is not None else "text"
     kept = "in proportion to the strata, " if len(set(_strata(rows))) > 1 else ""
-    rules.append(f"{part}: {len(chosen)} {what} cut from train, {kept}by hash of the text and seed {seed}")
+    rules.append(f"{part}: {count(len(chosen), what)} cut from train, {kept}by hash of the text and seed {seed}")
     if train.scored is not None:
         train.scored = rest
         return train, pick(rows, chosen)  # the texts themselves leave train as every leak does
@@ -160,7 +161,7 @@ def _finish(
         gone = set(cut(train.texts, _strata(train), before - data.max_examples, f"{seed} part", together=False))
         train = pick(train, (row for row in range(before) if row not in gone))
         rules.append(
-            f"train: a part of {len(train)} of {before} texts, in proportion, by hash of the text and seed {seed}"
+            f"train: a part of {len(train):,} of {before:,} texts, in proportion, by hash of the text and seed {seed}"
         )
     result = to_set(train, task, names, "train")
     rules += oddities(result, [validation, test])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgekit.data import columns as find
-from edgekit.data.tables import Table
+from edgekit.data.tables import Table, count
 from edgekit.errors import DataError
 from edgekit.recipe import Source
 
@@ -106,8 +106,8 @@ class _Drops:
 
     def rules(self) -> list[str]:
         return [
-            f"{self.table.where}: {count} {what}{'s' if count > 1 else ''} dropped: {reason}"
-            for (what, reason), count in self.counts.items()
+            f"{self.table.name}: {count(number, what)} dropped: {reason}"
+            for (what, reason), number in self.counts.items()
         ]
 
 
@@ -134,7 +134,7 @@ def _classify(table: Table, source: Source) -> Rows:
             rows.where.append(f"{table.where}, line {table.lines[index]}")
             labels.append(label_name(raw, names, f"{table.where}, line {table.lines[index]}", label_column))
     rows.labels = labels
-    rows.rules = [f"{table.where}: text in column `{column}`, label in `{label_column}`", *drops.rules()]
+    rows.rules = [f"{table.name}: text in column `{column}`, label in `{label_column}`", *drops.rules()]
     return rows
 
 
@@ -187,7 +187,7 @@ def _embed(table: Table, source: Source) -> Rows:
             else:
                 rows.texts.append(text)
                 rows.where.append(f"{table.where}, line {table.lines[index]}")
-    rows.rules = [f"{table.where}: texts in column {' and '.join(f'`{name}`' for name in every)}", *drops.rules()]
+    rows.rules = [f"{table.name}: texts in column {' and '.join(f'`{name}`' for name in every)}", *drops.rules()]
     if where.pair and where.label:
         rows.scored = _scored(table, where.texts[0], where.pair, where.label)
         rows.rules += rows.scored.rules
@@ -220,7 +220,7 @@ def _scored(table: Table, first: str, second: str, score: str) -> Rows:
         scores.append(value)
         rows.where.append(f"{table.where}, line {table.lines[index]}")
     rows.pairs, rows.scores = pairs, scores
-    rows.rules = [f"{table.where}: scored pairs in `{first}`, `{second}`, `{score}`", *drops.rules()]
+    rows.rules = [f"{table.name}: scored pairs in `{first}`, `{second}`, `{score}`", *drops.rules()]
     return rows
 
 
@@ -256,7 +256,7 @@ def _tag(table: Table, source: Source) -> Rows:
             drops.add("no words")
     rows.tags = spans
     rows.rules = [
-        f"{table.where}: words in `{words_column}`, tags in `{tags_column}`; a text is its words joined by one blank",
+        f"{table.name}: words in `{words_column}`, tags in `{tags_column}`; a text is its words joined by one blank",
         *drops.rules(),
     ]
     return rows

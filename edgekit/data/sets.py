@@ -11,6 +11,7 @@ import numpy as np
 
 from edgekit.data.records import TextSet, fold
 from edgekit.data.rows import Rows
+from edgekit.data.tables import count
 from edgekit.errors import DataError
 
 LONG = 512  # characters; a longer text may not fit in one window
@@ -107,7 +108,7 @@ def without(rows: Rows, others: list[TextSet], part: str, other: str) -> Rows:
             fix="Give different files for the two.",
         )
     result = pick(rows, keep)
-    result.rules = [f"{dropped} texts dropped from {part}: they are in {other} too (case and blanks ignored)"]
+    result.rules = [f"{count(dropped, 'text')} dropped from {part}: in {other} too (case and blanks ignored)"]
     return result
 
 
@@ -118,7 +119,7 @@ def unique(rows: Rows) -> Rows:
         seen.setdefault(text, row)
     result = pick(rows, seen.values())
     if len(result) < len(rows):
-        result.rules = [f"{len(rows) - len(result)} repeated texts dropped from train"]
+        result.rules = [f"{count(len(rows) - len(result), 'repeated text')} dropped from train"]
     return result
 
 
@@ -131,7 +132,7 @@ def oddities(train: TextSet, others: list[TextSet]) -> list[str]:
             labels[fold(text)].add(label)
         torn = sum(len(found) > 1 for found in labels.values())
         if torn:
-            rules.append(f"{torn} texts of train carry more than one label; all were kept")
+            rules.append(f"{count(torn, 'text')} of train with more than one label; all rows were kept")
     longest = max(len(text) for part in (train, *others) for text in part.texts)
     if longest > LONG:
         rules.append(

@@ -69,11 +69,18 @@ def _parts(tables: dict[str, Table], source: Source, task: str, name: str, licen
     if len(tables) == 1:
         return Brought(name, to_rows(next(iter(tables.values())), task, source), licences=licences)
     brought = Brought(name, licences=licences)
+    for split in [split for split, table in tables.items() if split != "train" and _unlabelled(table)]:
+        del tables[split]  # as the test part of a benchmark whose labels are kept secret
+        brought.rules.append(f"{name}: split {split} has no labels and is left out")
     files = {part: [split for split in names if split in tables] for part, names in hub.SPLITS.items()}
     _choose(brought, files, lambda split: to_rows(tables[split], task, source))
     if "train" not in brought.parts:
         raise DataError(f"data {name}", found=f"splits {', '.join(tables)}", expected="train among them")
     return brought
+
+
+def _unlabelled(table: Table) -> bool:
+    return any(all(value == -1 for value in table.columns[column]) for column in table.label_names)
 
 
 def _folder(folder: Path, source: Source, task: str) -> Brought:

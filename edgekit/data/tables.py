@@ -43,6 +43,21 @@ class Table:
     def __len__(self) -> int:
         return len(self.lines)
 
+    @property
+    def name(self) -> str:
+        """Folder and file, for rules that travel in the bundle: no paths of one machine."""
+        return short(self.where)
+
+
+def short(where: str) -> str:
+    """The last two parts of a path."""
+    return "/".join(Path(where).parts[-2:])
+
+
+def count(number: int, what: str) -> str:
+    """``1 row``, ``2 rows``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
 
 def format_of(path: Path, source: Source) -> str:
     """The format of ``path``: as the source says, else by suffix; DataError where neither tells."""
@@ -163,7 +178,7 @@ def _tsv_rows(text: str, where: str, rules: list[str]) -> tuple[list[list[str]],
         quoted = None
     uniform = len({len(row) for row in plain[0]}) == 1
     if quoted is None or (uniform and len(quoted[0]) != len(plain[0])):
-        rules.append(f"{where}: quotes are plain characters (they do not pair up as in csv)")
+        rules.append(f"{short(where)}: quotes are plain characters (they do not pair up as in csv)")
         return plain
     return quoted
 

@@ -79,7 +79,9 @@ def _take(rows: Rows, index: list[int], rules: list[str]) -> Rows:
 
 def parse(archive: Path) -> Rows:
     """All rated snippets, read from the archive inside ``archive`` without unpacking either to disk."""
-    rows = Rows([], [], labels=[], strata=[])
+    rows = Rows([], [])
+    labels: list[str] = []
+    strata: list[str] = []
     try:
         with tarfile.open(archive) as outer:
             inner_bytes = _member(outer, INNER)
@@ -95,8 +97,9 @@ def parse(archive: Path) -> Rows:
             name = label(float(score))
             rows.where.append(f"vader {source}, line {number}")
             rows.texts.append(html.unescape(snippet))
-            (rows.labels or []).append(name)
-            (rows.strata or []).append(f"{source}/{name}")
+            labels.append(name)
+            strata.append(f"{source}/{name}")
+    rows.labels, rows.strata = labels, strata
     return rows
 
 
