@@ -22,13 +22,13 @@ class Place:
     takes_text: bool = False  # the field is plain text, so a flag's value is not read as YAML
 
 
-def _unwrap(annotation: Any) -> list[Any]:
+def unwrap(annotation: Any) -> list[Any]:
     """The alternatives of an annotation, without Annotated and unions."""
     origin = get_origin(annotation)
     if origin is Annotated:
-        return _unwrap(get_args(annotation)[0])
+        return unwrap(get_args(annotation)[0])
     if origin in (Union, types.UnionType):
-        return [one for part in get_args(annotation) for one in _unwrap(part)]
+        return [one for part in get_args(annotation) for one in unwrap(part)]
     return [annotation]
 
 
@@ -40,9 +40,9 @@ def fields_at(loc: tuple[str | int, ...], model: type[BaseModel] = Recipe) -> Pl
         step: list[Any] = []
         for one in here:
             if isinstance(one, type) and issubclass(one, BaseModel) and part in one.model_fields:
-                step += _unwrap(one.model_fields[str(part)].annotation)
+                step += unwrap(one.model_fields[str(part)].annotation)
             elif get_origin(one) is list and isinstance(part, int):
-                step += _unwrap(get_args(one)[0])
+                step += unwrap(get_args(one)[0])
         if not step:
             break
         here = step
@@ -56,7 +56,7 @@ def _all_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
     result: list[str] = []
     for key, info in model.model_fields.items():
         result.append(prefix + key)
-        for one in _unwrap(info.annotation):
+        for one in unwrap(info.annotation):
             if isinstance(one, type) and issubclass(one, BaseModel):
                 result += _all_keys(one, f"{prefix}{key}.")
     return result
@@ -127,9 +127,9 @@ def _literals(path: tuple[str | int, ...]) -> list[tuple[Any, ...]]:
         step: list[Any] = []
         for one in here:
             if isinstance(one, type) and issubclass(one, BaseModel) and part in one.model_fields:
-                step += _unwrap(one.model_fields[str(part)].annotation)
+                step += unwrap(one.model_fields[str(part)].annotation)
             elif get_origin(one) is list:
-                step += _unwrap(get_args(one)[0])
+                step += unwrap(get_args(one)[0])
         here = step
     return [get_args(one) for one in here if get_origin(one) is Literal]
 

@@ -33,8 +33,8 @@ class GateConfig(Part):
         default=0.02,
         ge=0,
         le=2,
-        description="The same where embeddings have no scored pairs to be judged by: largest fall of the mean cosine to "
-        "the teacher's embeddings.",
+        description="The same where embeddings have no scored pairs to be judged by: largest fall of the mean cosine "
+        "to the teacher's embeddings.",
     )
     min_gain: float = Field(
         default=1.05,
