@@ -123,7 +123,7 @@ def trace(encoder: Encoder, opset: int = 17) -> onnx.ModelProto:
     mask[1, 3:] = 0
     table = encoder.position.weight
     # windows never pass max_length, so the rest of the table would be dead weight on the device
-    encoder.position.weight = torch.nn.Parameter(table[: encoder.config.max_length].detach().clone())
+    encoder.position.weight = torch.nn.Parameter(table[: encoder.config.max_tokens].detach().clone())
     axes = {name: {0: "batch", 1: "length"} for name in INPUTS}
     axes[output] = {0: "batch", 1: "length"} if encoder.config.task == "tag" else {0: "batch"}
     try:
@@ -149,7 +149,7 @@ def trace(encoder: Encoder, opset: int = 17) -> onnx.ModelProto:
 
 
 def probe_shapes(vocabulary: int, spec: TaskSpec) -> list[tuple[Ids, Ids]]:
-    """Ids and masks of batch 1 to 3 and of lengths 1 to ``max_length``, with right padding in all rows but the first."""
+    """Ids and masks of batch 1 to 3 and lengths 1 to ``max_length``, with right padding in all rows but the first."""
     random = np.random.default_rng(0)
     longest = spec.max_length
     cases = []

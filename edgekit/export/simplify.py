@@ -107,7 +107,7 @@ def _merge_unsqueezes(graph: Graph) -> None:
 
 
 def _name_weights(graph: Graph) -> None:
-    """The tracer numbers transposed weights; give each the name of its module, so that bytes do not depend on counters."""
+    """The tracer numbers transposed weights; the module's name instead keeps bytes free of its counters."""
     for node in graph.proto.node:
         if node.op_type == "MatMul" and node.input[1] in graph.tensors:
             value = graph.constant(node.input[1])
