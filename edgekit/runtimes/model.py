@@ -10,6 +10,7 @@ from edgekit.bundle.records import TaskSpec
 from edgekit.errors import EngineError, InputError
 from edgekit.runtimes import engines
 from edgekit.runtimes.answers import Classification, Floats, Tag, tags
+from edgekit.runtimes.engines import Engine
 from edgekit.runtimes.pipeline import Prepared, TextPipeline
 from edgekit.runtimes.preprocess import TextPreprocessor, as_texts
 from edgekit.runtimes.threads import usable_cpus
@@ -18,17 +19,18 @@ from edgekit.runtimes.threads import usable_cpus
 class Model:
     """A tokenizer and a model file in an engine, as :func:`edgekit.load` and :meth:`from_files` give it.
 
-    ``spec``: the task; ``engine``: its name; ``file``: the model file's name; ``precision``; ``threads``.
-    ``prepare``, ``forward`` and ``finish`` are the three parts of one inference, for those who time them.
+    ``spec``: the task; ``engine``: its name, ``engine_version``, and ``loaded``, the engine itself; ``file``: the model
+    file's name; ``precision``; ``threads``. ``prepare``, ``forward`` and ``finish`` are the three parts of one
+    inference, for those who time them.
     """
 
     def __init__(
-        self, pipeline: TextPipeline, engine: str, file: str, precision: str, threads: int, engine_version: str
+        self, pipeline: TextPipeline, loaded: Engine, engine: str, file: str, precision: str, threads: int
     ) -> None:
-        self.pipeline = pipeline
+        self.pipeline, self.loaded = pipeline, loaded
         self.spec = pipeline.spec
         self.engine, self.file, self.precision, self.threads = engine, file, precision, threads
-        self.engine_version = engine_version
+        self.engine_version = loaded.version
 
     @classmethod
     def from_files(
@@ -63,10 +65,8 @@ class Model:
                 found=f"{width} classes",
                 expected=f"{len(spec.labels)}, one a label",
             )
-        name = file or Path(model_path).name
-        return cls(
-            TextPipeline(preprocessor, loaded.run, loaded.batching), engine, name, precision, threads, loaded.version
-        )
+        pipeline = TextPipeline(preprocessor, loaded.run, loaded.batching)
+        return cls(pipeline, loaded, engine, file or Path(model_path).name, precision, threads)
 
     def prepare(self, inputs: str | Sequence[str]) -> Prepared:
         """First part: tokenize, cut into windows, pad. Holds all of ``inputs`` in memory."""

@@ -82,6 +82,10 @@ class TextPipeline:
             return [] if self._tag else self.outputs([""])[:0]  # the model knows its width
         if self._tag:
             return [scores for _, _, scores in self.tagged(texts)]
+        if len(texts) == 1:  # the way of one text at a time, where every Python call counts
+            one = self.preprocessor.single(texts[0])
+            if one is not None:
+                return self.forward(*one)
         parts = []
         for part in _slices(texts):
             prepared = self.prepare(part)

@@ -30,7 +30,7 @@ def _import() -> Any:
 
 
 class OnnxRuntimeEngine:
-    """One session on the CPU. Safe to use from several threads, as onnxruntime's sessions are."""
+    """One ``session`` on the CPU. Safe to use from several threads, as onnxruntime's sessions are."""
 
     def __init__(
         self,
@@ -47,13 +47,13 @@ class OnnxRuntimeEngine:
         options.enable_mem_pattern = False  # one plan a shape is kept for ever, and every length is a shape
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
         try:
-            self._session = ort.InferenceSession(str(model_path), options, providers=["CPUExecutionProvider"])
+            self.session = ort.InferenceSession(str(model_path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise EngineError(f"onnxruntime cannot load {Path(model_path).name}", found=_short(error)) from None
-        names = {value.name for value in self._session.get_inputs()}
+        names = {value.name for value in self.session.get_inputs()}
         if names != set(inputs):
             raise EngineError(f"inputs of {Path(model_path).name}", found=sorted(names), expected=sorted(inputs))
-        outputs = self._session.get_outputs()
+        outputs = self.session.get_outputs()
         chosen = [value for value in outputs if value.name == output] if output else outputs[:1]
         if not chosen or chosen[0].type != "tensor(float)":
             listed = ", ".join(f"{value.name} {value.type}" for value in outputs)
@@ -63,7 +63,7 @@ class OnnxRuntimeEngine:
         self.batching = not _quantizes_at_run_time(Path(model_path))
         self._ids, self._mask = inputs
         self._outputs = [chosen[0].name]
-        self._call = self._session.run
+        self._call = self.session.run
         self._shrink = ort.RunOptions()
         self._shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
