@@ -1,0 +1,52 @@
+"""The fastest candidate within the bound wins; near ties go to the more accurate, so that noise cannot decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from edgekit.evaluate import interleaved
+from edgekit.progress import Progress, Silent
+from edgekit.quantize.report import Candidate
+
+TIE = 1.05
+TEXTS, ROUNDS, WARMUP = 48, 5, 10
+
+
+def measure(
+    candidates: list[Candidate],
+    calls: dict[str, Callable[[str], Any]],
+    texts: list[str],
+    progress: Progress = Silent(),
+) -> float:
+    """Time ``calls`` ("fp32" and each candidate by name) in turns and note the result; returns fp32's p50, ms."""
+    samples = interleaved(calls, texts[:TEXTS], ROUNDS, WARMUP, progress)
+    fp32 = samples["fp32"]
+    for candidate in candidates:
+        if candidate.name in samples:
+            taken = samples[candidate.name]
+            candidate.p50_ms = float(np.median(taken))
+            candidate.p50_ratio_to_fp32 = float(np.median(taken / fp32))  # text by text: both saw the same machine
+    return float(np.median(fp32))
+
+
+def choose(candidates: list[Candidate], bound: float) -> Candidate | None:
+    """Mark and return the winner among those with a latency and ``drop`` within ``bound``; None when there is none."""
+    fit = [c for c in candidates if c.p50_ratio_to_fp32 is not None and c.drop is not None and c.drop <= bound]
+    if not fit:
+        return None
+    fastest = min(c.p50_ratio_to_fp32 or 0.0 for c in fit)
+    level = [c for c in fit if (c.p50_ratio_to_fp32 or 0.0) <= fastest * TIE]
+    winner = min(level, key=lambda c: (c.drop, -(c.cosine_mean or 0.0)))  # min keeps the first of equals
+    winner.chosen = True
+    if len(level) > 1:
+        winner.reason = f"most accurate of {len(level)} that are equally fast within {TIE - 1:.0%}"
+    else:
+        winner.reason = "fastest within the bound"
+    for other in fit:
+        if other is not winner:
+            ratio = (other.p50_ratio_to_fp32 or 0.0) / (winner.p50_ratio_to_fp32 or 1.0)
+            other.reason = f"within the bound; {ratio:.2f} times the winner's time"
+    return winner
