@@ -160,7 +160,8 @@ def known_breakages(installed: dict[str, str]) -> list[Finding]:
 
 def _python() -> Finding:
     here = ".".join(map(str, sys.version_info[:3]))
-    return Finding("python", sys.version_info >= (3, 11), f"{here} at {sys.executable}", "Use Python 3.11 or newer.")
+    ok = sys.version_info >= (3, 11)
+    return Finding("python", ok, f"{here} at {sys.executable}", "" if ok else "Use Python 3.11 or newer.")
 
 
 def _base(packages: list[Package]) -> Finding:

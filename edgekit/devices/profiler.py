@@ -47,6 +47,7 @@ def profile(
     batches: Sequence[int] = (1,),
     files: Sequence[str] | None = None,
     engine: str = "auto",
+    precisions: Sequence[str] | None = None,
     runs: int = 200,
     warmup: int = 20,
     progress: Progress = Silent(),
@@ -54,8 +55,9 @@ def profile(
     """Measure every combination of model file, ``threads``, ``batches`` and ``lengths`` (tokens, special ones too).
 
     ``lengths`` None takes 16, 32 and 128, up to the model's longest window. ``files`` None takes those whose engine is
-    installed. A row's times are ms over ``runs`` after ``warmup``; ``load_ms`` starts before the first import;
-    ``rss_mb`` is the process's peak, ``rss_steady_mb`` what it holds after the runs.
+    installed; ``engine`` and ``precisions`` narrow that. A row's times are ms over ``runs`` after ``warmup``;
+    ``load_ms`` starts before the first import; ``rss_mb`` is the process's peak, ``rss_steady_mb`` what it holds after
+    the runs.
     Raises InputError, BundleError, EngineError.
     """
     bundle = open_bundle(path)
@@ -67,7 +69,7 @@ def profile(
                 raise InputError(f"--{name}", found=value, expected=f"1 to {most}")
     if runs < 1 or warmup < 0:
         raise InputError("--runs and --warmup", found=f"{runs} and {warmup}", expected="at least 1 and 0")
-    chosen = _files(bundle, files, engine)
+    chosen = _files(bundle, files, engine, precisions)
     words = _words(bundle)
     grid = list(itertools.product(chosen, threads, batches, wanted))
     seen, rows = environment(), []
@@ -89,8 +91,18 @@ def profile(
     return Profile(str(path), seen, rows)
 
 
-def _files(bundle: Bundle, files: Sequence[str] | None, engine: str) -> list[str]:
-    offered = [model for model in bundle.manifest.models if engine in ("auto", model.engine)]
+def _files(bundle: Bundle, files: Sequence[str] | None, engine: str, precisions: Sequence[str] | None) -> list[str]:
+    models = bundle.manifest.models
+    for kind, asked, have in (
+        ("engine", [] if engine == "auto" else [engine], {model.engine for model in models}),
+        ("precision", precisions or [], {model.precision for model in models}),
+    ):
+        for name in asked:
+            if name not in have:
+                raise InputError(
+                    f"{kind} {name}", found=f"none in {bundle.root.name}", expected=", ".join(sorted(have))
+                )
+    offered = [m for m in models if engine in ("auto", m.engine) and (not precisions or m.precision in precisions)]
     if files is not None:
         known = {model.path for model in offered}
         for name in files:

@@ -104,8 +104,8 @@ def spec_of(config: Any) -> TaskSpec:
     return TaskSpec(
         task=config.task,
         labels=list(config.labels),
-        max_length=config.max_length,
-        stride=min(config.stride, config.max_length // 2),
+        max_length=config.max_tokens,
+        stride=min(config.stride, config.max_tokens // 2),
         pad_id=int(config.pad_token_id or 0),
         normalize=bool(config.normalize) and config.task == "embed",
     )

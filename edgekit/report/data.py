@@ -1,0 +1,111 @@
+"""What a report shows, read from a bundle: plain dicts, the same for HTML, Markdown and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edgekit.bundle import Bundle, StageRecord, open_bundle
+from edgekit.report.figures import ratio
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """Everything that the report of bundle ``path`` shows. Raises BundleError."""
+    bundle = open_bundle(path)
+    manifest = bundle.manifest
+    stages = stage_rows(manifest.stages)
+    return {
+        "bundle": bundle.root.name,
+        "name": manifest.name,
+        "created": manifest.created,
+        "edgekit_version": manifest.edgekit_version,
+        "task": manifest.task.to_dict(),
+        "models": [model.to_dict() for model in manifest.models],
+        "files": [entry.to_dict() for entry in manifest.files],
+        "size_bytes": sum(entry.bytes for entry in manifest.files),
+        "budget": {**manifest.budget, "bounds": _dicts(manifest.budget.get("bounds"))},
+        "teacher": {key: value for key, value in manifest.teacher.items() if key != "folder"},
+        "stages": stages,
+        "result": result(stages, manifest.teacher),
+        "candidates": [row for stage in manifest.stages for row in stage.candidates],
+        "sensitivity": sensitivity(manifest.stages),
+        "data": {**manifest.data, "rules": _texts(manifest.data.get("rules"))},
+        "licences": manifest.licences,
+        "environment": manifest.environment,
+        "profiles": [{k: v for k, v in one.items() if k != "samples_ms"} for one in manifest.profiles],
+        "golden": {"tolerances": _dicts(manifest.golden.get("tolerances"))},
+        "recipe": _recipe(bundle),
+    }
+
+
+def stage_rows(stages: Sequence[StageRecord]) -> list[dict[str, Any]]:
+    """The records as dicts, each with what it made of the last model that stayed before it.
+
+    ``times_smaller`` and ``times_faster`` are ratios against that model, ``times_faster`` from one interleaved run;
+    ``share_of_first_*`` are against the first model, for the bars.
+    """
+    rows: list[dict[str, Any]] = []
+    before: StageRecord | None = None
+    for stage in stages:
+        first = stages[0]
+        teacher_p50 = stage.details.get("teacher_p50_ms") or first.p50_ms
+        rows.append(
+            {
+                **stage.to_dict(),
+                "times_smaller": ratio(before.size_bytes if before else None, stage.size_bytes or None),
+                "times_faster": ratio(stage.before_p50_ms, stage.p50_ms),
+                "times_faster_than_teacher": ratio(teacher_p50, stage.p50_ms),
+                "times_smaller_than_teacher": ratio(first.size_bytes or None, stage.size_bytes or None),
+            }
+        )
+        if stage.kept:
+            before = stage
+    return rows
+
+
+def result(stages: Sequence[dict[str, Any]], teacher: dict[str, Any]) -> dict[str, Any]:
+    """The last model that stayed, beside the teacher: what the top of the report says."""
+    kept = [stage for stage in stages if stage["kept"] and stage["value"] is not None]
+    if not kept:
+        return {}
+    last = kept[-1]
+    value = teacher.get("value", kept[0]["value"])
+    return {
+        "metric": last["metric"],
+        "value": last["value"],
+        "low": last["low"],
+        "high": last["high"],
+        "n": last["n"],
+        "teacher_value": value,
+        "share_of_teacher": last["value"] / value if value else None,
+        "size_bytes": last["size_bytes"],
+        "times_smaller": last["times_smaller_than_teacher"],
+        "p50_ms": last["p50_ms"],
+        "times_faster": last["times_faster_than_teacher"],
+    }
+
+
+def sensitivity(stages: Sequence[StageRecord]) -> list[dict[str, Any]]:
+    """The rank of weight matrices that quantize measured, the worst first; [] when it measured none."""
+    for stage in stages:
+        found = stage.details.get("sensitivity")
+        if isinstance(found, list) and found:
+            return [row for row in found if isinstance(row, dict)]
+    return []
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    """The manifest leaves this part free, so another program may have put anything there."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _texts(value: Any) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list) else []
+
+
+def _recipe(bundle: Bundle) -> str:
+    try:
+        return bundle.file("recipe.yaml").read_text("utf-8")
+    except OSError:
+        return ""

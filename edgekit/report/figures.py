@@ -1,0 +1,96 @@
+"""Numbers as people read them. A missing number is a dash, never a zero."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+DASH = "–"
+_SHARES = ("accuracy", "token_accuracy")
+
+
+def missing(value: Any) -> bool:
+    """None, NaN and infinity are no numbers to show."""
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
+
+
+def metric(name: str, value: float | None) -> str:
+    """``94.3 %`` for a share, ``0.8312`` for a correlation or a cosine."""
+    if missing(value) or value is None:
+        return DASH
+    return f"{100 * value:.1f} %" if name in _SHARES else f"{value:.4f}"
+
+
+def interval(name: str, low: float | None, high: float | None) -> str:
+    """The 95 % interval beside its value."""
+    if missing(low) or missing(high) or low is None or high is None:
+        return ""
+    return f"[{100 * low:.1f}, {100 * high:.1f}]" if name in _SHARES else f"[{low:.4f}, {high:.4f}]"
+
+
+def change(drop: float | None) -> str:
+    """A drop as a change in points of a hundred: ``-0.42`` lost, ``+0.10`` gained."""
+    return DASH if missing(drop) or drop is None else f"{-100 * drop + 0.0:+.2f}"
+
+
+def change_interval(low: float | None, high: float | None) -> str:
+    """The interval of a change, from the interval of its drop."""
+    return "" if missing(low) or missing(high) else f"[{change(high)}, {change(low)}]"
+
+
+def size(value: float | None) -> str:
+    """Bytes as MB (10**6) or KB."""
+    if missing(value) or value is None:
+        return DASH
+    return f"{value / 1e6:.1f} MB" if value >= 1e5 else f"{value / 1e3:.1f} KB"
+
+
+def milliseconds(value: float | None) -> str:
+    """Three figures, as much as a timing holds."""
+    if missing(value) or value is None:
+        return DASH
+    return f"{value:.3g} ms" if value < 100 else f"{value:.0f} ms"
+
+
+def times(value: float | None) -> str:
+    """A ratio: ``12.3×``."""
+    if missing(value) or value is None:
+        return DASH
+    return f"{value:.2f}×" if value < 10 else f"{value:.1f}×"
+
+
+def seconds(value: float | None) -> str:
+    """Such as ``48 s`` or ``3 min 05 s``."""
+    if missing(value) or value is None:
+        return DASH
+    whole = round(value)
+    return f"{value:.1f} s" if value < 10 else f"{whole} s" if whole < 90 else f"{whole // 60} min {whole % 60:02d} s"
+
+
+def cosine(value: float | None) -> str:
+    """A cosine, to the place where it differs from one."""
+    return DASH if missing(value) or value is None else f"{value:.5f}" if value > 0.999 else f"{value:.4f}"
+
+
+def small(value: float | None) -> str:
+    """A difference, to two figures."""
+    return DASH if missing(value) or value is None else f"{value:.2g}"
+
+
+def ratio(before: float | None, after: float | None) -> float | None:
+    """before / after, where both are numbers and the second is not zero."""
+    if missing(before) or missing(after) or before is None or not after:
+        return None
+    return before / after
+
+
+def bound_value(bound: dict[str, Any], key: str) -> str:
+    """``found`` or ``limit`` of a budget row in the unit of its quantity."""
+    value, text = bound.get(key), str(bound.get("bound", ""))
+    if not isinstance(value, int | float):
+        return DASH
+    if text.startswith(("size", "rss")):
+        return size(value)
+    if text.startswith("p"):
+        return milliseconds(value)
+    return f"{value:.4f}"
