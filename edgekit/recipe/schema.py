@@ -126,6 +126,18 @@ Engine = Literal["onnxruntime"]
 Precision = Literal["fp32", "w8a8"]
 
 
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper whose text always reads back: PyYAML would write Unicode's line breaks raw, and read blanks."""
+
+
+def _write_text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
+    style = '"' if any(char in value for char in "\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _write_text)
+
+
 class Recipe(Part):
     """Everything that `edgekit compress` needs to know."""
 
@@ -198,7 +210,7 @@ class Recipe(Part):
 
     def dump_yaml(self) -> str:
         """The whole recipe with every default written out; the same recipe gives the same text."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+        return yaml.dump(self.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6)
 
     def enabled(self, stage: str) -> bool:
         """Whether ``stage`` runs; export always does."""
