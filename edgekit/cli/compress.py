@@ -99,7 +99,7 @@ def _dry_run(recipe: Recipe, cache_dir: Path | None, form: Format) -> int:
         return 0
     print(recipe.dump_yaml())  # the rest is comment, so that this output is a recipe itself
     for row in rows:
-        print(f"# {row['stage']:<11} {_cost(row):<28} {row['what']}")
+        print(f"# {row['stage']:<11} {_cost(row):<11} {row['what']} ({row['basis']})")
     known = [row["estimate_s"] for row in rows if row["estimate_s"] is not None and not row["cached"]]
     print(f"# about {clock(sum(known))} in all, where it is known" if known else "# nothing left to compute")
     return 0
@@ -110,7 +110,7 @@ def _cost(row: dict[str, Any]) -> str:
         return "cached"
     if row["estimate_s"] is None:
         return "not known"
-    return f"about {clock(row['estimate_s'])} ({row['basis']})"
+    return f"about {clock(row['estimate_s'])}"
 
 
 def _compress(recipe: Recipe, output: Path, overwrite: bool, cache_dir: Path | None, form: Format) -> int:

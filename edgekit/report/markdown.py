@@ -92,7 +92,7 @@ def _provenance(data: dict[str, Any]) -> str:
         lines.append(f"- data: {source['name']} ({sizes}), fingerprint `{source.get('fingerprint', '')}`")
     lines += [f"  - {rule}" for rule in source.get("rules") or []]
     lines += [f"- licence of {one.get('what')}: {one.get('name')}, {one.get('licence')}" for one in data["licences"]]
-    return "\n".join(lines)
+    return "\n".join(_text(line) for line in lines)
 
 
 def _machine(environment: dict[str, Any]) -> str:
@@ -103,7 +103,8 @@ def _machine(environment: dict[str, Any]) -> str:
     versions = environment.get("versions") or {}
     if versions:
         facts.append("- " + ", ".join(f"{name} {version}" for name, version in versions.items()))
-    return "\n".join([*facts, "", "Every figure above was measured there, unless it says that it is estimated."])
+    basis = "Every figure above was measured there, unless it says that it is estimated."
+    return "\n".join([*map(_text, facts), "", basis])
 
 
 def _dicts(rows: Sequence[dict[str, Any]]) -> str:

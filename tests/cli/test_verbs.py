@@ -91,12 +91,8 @@ def test_eval_of_bundle_and_teacher(edgekit, small_bundle: Path, tmp_path: Path)
     done = edgekit("eval", small_bundle, "-d", data, "--teacher", "--format", "json")
     assert done.code == 0, done.err
     ours, teacher = done.json["rows"]
-    assert (ours["file"], ours["engine"], ours["precision"], ours["n"]) == (
-        "models/fp32.onnx",
-        "onnxruntime",
-        "fp32",
-        20,
-    )
+    assert [ours[key] for key in ("file", "engine", "precision")] == ["models/fp32.onnx", "onnxruntime", "fp32"]
+    assert ours["n"] == 20
     assert teacher["engine"] == "torch"
     assert ours["metric"] == "accuracy"
     assert ours["low"] <= ours["value"] <= ours["high"]
@@ -138,7 +134,9 @@ def test_dry_run_prints_a_recipe_that_can_be_run(edgekit, tmp_path: Path, minilm
     assert "# distill" in done.out
     recipe = tmp_path / "again.yaml"
     recipe.write_text(done.out)
-    again = edgekit("compress", recipe, "--dry-run", "--format", "json", "--cache-dir", tmp_path / "cache").json
+    again = edgekit("compress", recipe, "--dry-run", "--format", "json", "--cache-dir", tmp_path / "cache")
+    assert again.code == 0, again.err
+    again = again.json
     assert again["recipe"]["student"]["layers"] == 2
     assert again["recipe"]["stages"]["prune"]["ffn"] == 0.5
     assert {"stage", "what", "estimate_s", "basis", "cached"} <= set(again["plan"][0])

@@ -18,6 +18,9 @@ from edgekit.report.charts import sensitivity_chart
 NASTY = '<script>alert("x")</script> & | "quoted"'
 
 
+SENSITIVITY = [{"name": "layers.0.down", "cost": 0.02}, {"name": "layers.1.down", "cost": 0.01}]
+
+
 def stages() -> list[StageRecord]:
     common: dict[str, Any] = {"metric": "accuracy", "n": 3000, "low": 0.9, "high": 0.93}
     return [
@@ -53,10 +56,7 @@ def stages() -> list[StageRecord]:
                 {"name": "dynamic", "drop": 0.001, "p50_ms": 0.6, "chosen": True, "reason": "fastest within the bound"},
                 {"name": "static", "drop": 0.2, "p50_ms": None, "chosen": False, "reason": "beyond the bound"},
             ],
-            details={
-                "teacher_p50_ms": 8.2,
-                "sensitivity": [{"name": "layers.0.down", "cost": 0.02}, {"name": "layers.1.down", "cost": 0.01}],
-            },
+            details={"teacher_p50_ms": 8.2, "sensitivity": SENSITIVITY},
             **common,
         ),
     ]
@@ -75,12 +75,7 @@ def told(small_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             "met": False,
             "bounds": [{"bound": "size<=1MB", "found": 9e6, "limit": 1e6, "met": False, "basis": "measured"}],
         },
-        data={
-            "name": NASTY,
-            "fingerprint": "ab",
-            "sizes": {"train": 10},
-            "rules": ["3 rows with empty text dropped", NASTY],
-        },
+        data={"name": NASTY, "sizes": {"train": 10}, "rules": ["3 rows with empty text dropped", NASTY]},
         environment={"cpu": "Cortex-A72", "isa": "aarch64-neon", "versions": {"numpy": "2"}},
     )
     path = tmp_path_factory.mktemp("told") / "told.edge"
@@ -89,10 +84,11 @@ def told(small_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+VOID = {"meta", "br", "rect", "link", "input"}
+
+
 class Reader(HTMLParser):
     """Checks that tags close in order, and keeps what was read."""
-
-    VOID = {"meta", "br", "rect", "link", "input"}
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,11 +97,11 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
+        if tag not in VOID:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        if tag not in self.VOID:
+        if tag not in VOID:
             assert self.open.pop() == tag
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -146,10 +142,8 @@ def test_markdown_has_the_table_and_survives_bars_in_names(told: Path) -> None:
     assert "91.5 % [90.0, 93.0]" in row
     assert "-0.40 [-0.90, +0.10]" in row
     assert "<script" not in text
-    widths = {
-        len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith(("| teach", "| prune"))
-    }
-    assert len(widths) == 1
+    rows = [line for line in text.splitlines() if line.startswith(("| teach", "| prune"))]
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in rows}) == 1
 
 
 def test_rolled_back_stages_do_not_become_the_stage_before(told: Path) -> None:
