@@ -56,11 +56,8 @@ class Classification:
         return self.probabilities.max(1, initial=0.0)
 
     def _single(self) -> tuple[int, float]:
-        """Number and probability of the best class of a lone text, in plain Python: half of what numpy's calls cost."""
         if self._one is None:
-            row: list[float] = self.logits[0].tolist()
-            top = max(row)
-            self._one = row.index(top), 1.0 / sum([exp(value - top) for value in row])
+            self._one = _best(self.logits[0].tolist())
         return self._one
 
     @property
@@ -98,12 +95,15 @@ def softmax(logits: Floats) -> Floats:
 
 def tags(text: str, words: Words, logits: Floats, names: list[str]) -> list[Tag]:
     """One :class:`Tag` a word; words of which the tokenizer keeps nothing are left out."""
-    if not words.spans:
-        return []
-    probabilities = softmax(logits)
-    best = probabilities.argmax(-1).tolist()
-    return [
-        Tag(text[start:end], start, end, names[label], float(row[label]))
-        for (start, end), token, label, row in zip(words.spans, words.tokens, best, probabilities, strict=True)
-        if token >= 0
-    ]
+    found = []
+    for (start, end), token, row in zip(words.spans, words.tokens, logits.tolist(), strict=True):
+        if token >= 0:
+            label, score = _best(row)
+            found.append(Tag(text[start:end], start, end, names[label], score))
+    return found
+
+
+def _best(row: list[float]) -> tuple[int, float]:
+    """Number and probability of the best class, in plain Python: for a few classes half of what numpy's calls cost."""
+    top = max(row)
+    return row.index(top), 1.0 / sum([exp(value - top) for value in row])

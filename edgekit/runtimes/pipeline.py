@@ -45,10 +45,11 @@ class TextPipeline:
 
     def prepare(self, texts: Sequence[str]) -> Prepared:
         """Tokenize, cut into windows and pad."""
-        if len(texts) == 1 and not self._tag:
+        if len(texts) == 1:
             one = self.preprocessor.single(texts[0])
             if one is not None:
-                return Prepared([Batch(one[0], one[1], _FIRST)], None, _NO_WORDS)
+                words = [self.preprocessor.words(texts[0], one[2])] if self._tag else _NO_WORDS
+                return Prepared([Batch(one[0], one[1], _FIRST)], None, words)
         if self._tag:
             windows, words = self.preprocessor.windows_and_words(texts)
         else:
@@ -64,7 +65,7 @@ class TextPipeline:
         """One output a text, in the given order: float32 (n, C) or (n, D); tag: a list of (words, C)."""
         windows = prepared.windows
         if windows is None:
-            return raw[0]
+            return [self._pick(prepared.words[0].tokens, raw[0][0])] if self._tag else raw[0]
         rows: list[Any] = [None] * len(windows)
         for batch, outputs in zip(prepared.batches, raw, strict=True):
             for row, output in zip(batch.rows, outputs, strict=True):
@@ -85,7 +86,7 @@ class TextPipeline:
         if len(texts) == 1:  # the way of one text at a time, where every Python call counts
             one = self.preprocessor.single(texts[0])
             if one is not None:
-                return self.forward(*one)
+                return self.forward(one[0], one[1])
         parts = []
         for part in _slices(texts):
             prepared = self.prepare(part)
@@ -113,9 +114,19 @@ class TextPipeline:
         merged[~several] = rows[starts[~several]]  # untouched to the last bit
         return merged
 
+    def _pick(self, tokens: list[int], row: Floats) -> Floats:
+        """(words, C) out of one window's (T, C)."""
+        start = self.preprocessor.inner_start
+        picked: Floats = row[[start + token for token in tokens]] if tokens else row[:0]
+        if -1 in tokens:  # a word that the tokenizer drops has zeros
+            picked[[token < 0 for token in tokens]] = 0.0
+        return picked
+
     def _words(self, tokens: list[int], windows: list[tuple[Window, Floats]]) -> Floats:
         """(words, C): each word's first piece, from the window where it is farthest from a cut edge."""
         start, last = self.preprocessor.inner_start, windows[-1][0]
+        if len(windows) == 1:
+            return self._pick(tokens, windows[0][1])
         total = last.first + last.tokens
         merged = np.zeros((total + 1, len(self.spec.labels)), np.float32)  # the last row: words without a token
         best = np.full(total, -1.0)

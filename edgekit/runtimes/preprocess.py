@@ -73,16 +73,24 @@ class TextPreprocessor:
         self._ones = np.ones((1, spec.max_length), np.int64)
         self._ones.setflags(write=False)
 
-    def single(self, text: str) -> tuple[Ids, Ids] | None:
-        """The short way for one text: ids and mask, int64 (1, T); None when it needs several windows."""
+    def single(self, text: str) -> tuple[Ids, Ids, Any] | None:
+        """The short way for one text: ids and mask, int64 (1, T), and the tokenizer's encoding for :meth:`words`.
+
+        None when the text needs several windows.
+        """
         try:
-            ids = self._tokenizer.encode(text).ids
+            encoding = self._tokenizer.encode(text)
         except TypeError:
             raise _not_text(text, None) from None
+        ids = encoding.ids
         count = len(ids)
         if count > self.spec.max_length:
             return None
-        return np.array([ids], np.int64), self._ones[:, :count]
+        return np.array([ids], np.int64), self._ones[:, :count], encoding
+
+    def words(self, text: str, encoding: Any) -> Words:
+        """Where the whitespace words of ``text`` are among its tokens."""
+        return _words(text, encoding.offsets[len(self._prefix) : len(encoding) - len(self._suffix)])
 
     def windows(self, texts: Sequence[str]) -> list[Window]:
         """Windows of all ``texts`` in order, each at most ``max_length`` tokens with the special tokens."""
@@ -97,8 +105,7 @@ class TextPreprocessor:
         words: list[Words] = []
         for number, encoding in enumerate(self._encode(texts, offsets=True)):
             found += self._cut(number, encoding.ids)
-            end = len(encoding.ids) - len(self._suffix)
-            words.append(_words(texts[number], encoding.offsets[len(self._prefix) : end]))
+            words.append(self.words(texts[number], encoding))
         return found, words
 
     def _cut(self, number: int, ids: list[int]) -> Iterator[Window]:
