@@ -95,7 +95,7 @@ class TorchPredictor:
         import torch
 
         with torch.inference_mode():
-            found: torch.Tensor = self.encoder(torch.from_numpy(ids), torch.from_numpy(mask))
+            found: torch.Tensor = self.encoder(torch.from_numpy(ids), torch.from_numpy(mask.copy()))
         return found.numpy()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from edgekit.report import charts, figures
+from edgekit.report.candidates import candidate_rows
 from edgekit.report.markdown import plain
 
 
@@ -21,7 +22,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.globals.update(f=figures, plain=plain, charts=charts, keys=_keys)
+    found.globals.update(f=figures, plain=plain, charts=charts, keys=_keys, candidate_rows=candidate_rows)
     return found
 
 

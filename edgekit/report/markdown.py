@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from edgekit.report import figures as f
+from edgekit.report.candidates import candidate_rows
 
 
 def markdown(bundles: Sequence[dict[str, Any]]) -> str:
@@ -17,7 +18,7 @@ def markdown(bundles: Sequence[dict[str, Any]]) -> str:
 def _one(data: dict[str, Any]) -> str:
     sections = [f"# {_text(data['name'])}", _budget(data["budget"]), "## What each stage did", stage_table(data)]
     if data["candidates"]:
-        sections += ["## Candidates for INT8", _dicts(data["candidates"])]
+        sections += ["## Candidates for INT8", _dicts(candidate_rows(data["candidates"]))]
     sections += ["## Made from", _provenance(data), "## Measured on", _machine(data["environment"])]
     return "\n\n".join(section for section in sections if section)
 

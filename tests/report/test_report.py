@@ -18,7 +18,7 @@ from edgekit.report.charts import sensitivity_chart
 NASTY = '<script>alert("x")</script> & | "quoted"'
 
 
-SENSITIVITY = [{"name": "layers.0.down", "cost": 0.02}, {"name": "layers.1.down", "cost": 0.01}]
+SENSITIVITY = [{"matrix": "layers.0.down", "error": 0.02}, {"matrix": "layers.1.down", "error": 0.01}]
 
 
 def stages() -> list[StageRecord]:
@@ -53,7 +53,14 @@ def stages() -> list[StageRecord]:
             p50_ms=0.6,
             before_p50_ms=2.4,
             candidates=[
-                {"name": "dynamic", "drop": 0.001, "p50_ms": 0.6, "chosen": True, "reason": "fastest within the bound"},
+                {
+                    "name": "dynamic",
+                    "drop": 0.001,
+                    "p50_ms": 0.6,
+                    "p50_ratio_to_fp32": 0.25,
+                    "chosen": True,
+                    "reason": "fastest",
+                },
                 {"name": "static", "drop": 0.2, "p50_ms": None, "chosen": False, "reason": "beyond the bound"},
             ],
             details={"teacher_p50_ms": 8.2, "sensitivity": SENSITIVITY},
@@ -129,7 +136,8 @@ def test_html_says_what_happened(told: Path) -> None:
     assert "rolled back" in page
     assert "measured on Cortex-A72" in page
     assert "3 rows with empty text dropped" in page
-    assert "fastest within the bound" in page
+    assert "beyond the bound" in page
+    assert "4.00×" in page
     assert "layers.0.down" in page
     assert "10.1×" in page  # 91 MB to 9 MB
     assert page.count('scope="row"') >= 4
