@@ -95,8 +95,9 @@ def parse(archive: Path) -> Rows:
                 continue
             _, score, snippet = line.rstrip("\r").split("\t")
             name = label(float(score))
+            # Some tweets were escaped twice.
             rows.where.append(f"vader {source}, line {number}")
-            rows.texts.append(html.unescape(snippet))
+            rows.texts.append(html.unescape(html.unescape(snippet)))
             labels.append(name)
             strata.append(f"{source}/{name}")
     rows.labels, rows.strata = labels, strata

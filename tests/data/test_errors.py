@@ -220,7 +220,18 @@ def test_a_hub_id_that_cannot_be_had_is_told(splits, monkeypatch) -> None:
 
 
 def test_any_bytes_under_any_suffix_are_read_or_refused(put, splits) -> None:
-    rubbish = [b"\x00", b"\xff\xfe\x00", b"PAR1", b'{"a":', b'"', b"\t\t\n\t", b"[]", b"[{}]", b"{}", b"a\x00b,c\nd,e\n"]
+    rubbish = [
+        b"\x00",
+        b"\xff\xfe\x00",
+        b"PAR1",
+        b'{"a":',
+        b'"',
+        b"\t\t\n\t",
+        b"[]",
+        b"[{}]",
+        b"{}",
+        b"a\x00b,c\nd,e\n",
+    ]
     for suffix in ("csv", "tsv", "jsonl", "parquet", "conll"):
         for number, raw in enumerate(rubbish):
             for task in ("classify", "embed", "tag"):
