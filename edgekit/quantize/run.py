@@ -42,23 +42,26 @@ def quantize(
     seed: int = 0,
     threads: int = 1,
     progress: Progress = Silent(),
+    bound: float | None = None,
 ) -> QuantizeReport:
     """Write an INT8 artifact to ``out`` (model.onnx, tokenizer.json, task.json, artifact.json) from ``onnx_folder``.
 
     ``calibration``: training texts; ``judge``: what a model loses against fp32, in metric units (positive is worse),
-    and details for the report; ``threads``: for the timing; the rest uses every processor.
-    Raises StageError, with what was measured, when no candidate keeps within ``config.gate.max_drop``.
+    and details for the report; ``threads``: for the timing; the rest uses every processor; ``bound``: the largest drop
+    allowed, ``config.gate.max_drop`` unless given. The same inputs and choice give the same bytes.
+    Raises StageError, with what was measured, when no candidate keeps within the bound.
     """
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
-        trial = _Trial(Path(onnx_folder), Path(scratch), config, calibration, judge, seed, threads, progress)
+        limit = config.gate.max_drop if bound is None else bound
+        trial = _Trial(Path(onnx_folder), Path(scratch), config, calibration, judge, limit, seed, threads, progress)
         for name in dict.fromkeys(config.candidates):
             trial.attempt(name)
         return trial.finish(Path(out), began)
 
 
 class _Trial:
-    """State of one run: the fp32 graph, its inputs and outputs, and what was tried so far."""
+    """State of one run: the graph, float but for its tables, its inputs and fp32 outputs, and what was tried so far."""
 
     def __init__(
         self,
@@ -67,6 +70,7 @@ class _Trial:
         config: QuantizeConfig,
         calibration: list[str],
         judge: Judge,
+        bound: float,
         seed: int,
         threads: int,
         progress: Progress,
@@ -74,9 +78,11 @@ class _Trial:
         if not calibration:
             raise StageError("calibration texts", found="none", expected="at least one training text")
         self.source, self.scratch, self.config, self.seed, self.threads = source, scratch, config, seed, threads
-        self.judge, self.progress, self.bound = judge, progress, config.gate.max_drop
+        self.judge, self.progress, self.bound = judge, progress, bound
         self.spec = read_spec(source)
-        self.fp32 = onnx.load(str(source / "model.onnx"))
+        self.base = onnx.load(str(source / "model.onnx"))
+        if config.embeddings_int8:
+            int8_embeddings(self.base)  # first, since every later copy of the graph is then a fraction of its size
         self.texts = calibration[: config.calibration_examples]
         windows = TextPreprocessor(source / "tokenizer.json", self.spec).windows(self.texts)
         self.feeds: list[Feed] = [
@@ -108,7 +114,7 @@ class _Trial:
         self.progress.say(f"quantize: {label}")
         candidate = Candidate(label)
         try:
-            self.quantized[label] = quantizer(self.fp32, self.feeds, self.seed)
+            self.quantized[label] = quantizer(self.base, self.feeds, self.seed)
             self._judge(candidate, self.quantized[label])
         except EdgekitError as error:
             candidate.reason = f"failed: {error}"
@@ -128,7 +134,7 @@ class _Trial:
         count = high
         while low <= high:
             candidate = Candidate(f"{whole.name}-float-{count}", float_matrices=order[:count])
-            self._judge(candidate, restore(self.quantized[whole.name], self.fp32, set(order[:count])))
+            self._judge(candidate, restore(self.quantized[whole.name], self.base, set(order[:count])))
             if candidate.drop is not None and candidate.drop <= self.bound:
                 best, high = candidate, count - 1
             elif best is None:  # not even with all that may stay in float
@@ -143,15 +149,12 @@ class _Trial:
 
     def _ranked(self, name: str) -> list[Sensitivity]:
         if name not in self.ranking:
-            self.ranking[name] = rank(self.quantized[name], self.fp32, self.feeds, usable_cpus(), self.progress)
+            self.ranking[name] = rank(self.quantized[name], self.base, self.feeds, usable_cpus(), self.progress)
         return self.ranking[name]
 
     def _judge(self, candidate: Candidate, model: onnx.ModelProto) -> None:
-        final = onnx.ModelProto.FromString(model.SerializeToString())
-        if self.config.embeddings_int8:
-            int8_embeddings(final)
         path = self._path(candidate.name)
-        candidate.size_bytes = save(lower(final), path)
+        candidate.size_bytes = save(lower(onnx.ModelProto.FromString(model.SerializeToString())), path)
         loaded = self._load(path, "w8a8", usable_cpus())
         near = parity(self.expected, self._answers(loaded))
         candidate.cosine_mean, candidate.cosine_min = near.cosine_mean, near.cosine_min

@@ -1,0 +1,154 @@
+"""The stage as a whole, on real layers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from edgekit.errors import StageError
+from edgekit.export.graph import save
+from edgekit.export.onnx import read_spec
+from edgekit.quantize import quantize
+from edgekit.quantize.candidates import dynamic
+from edgekit.quantize.embeddings import int8_embeddings
+from edgekit.quantize.lower import lower
+from edgekit.recipe.stages import QuantizeConfig
+from edgekit.runtimes.model import Model
+
+from .conftest import CALIBRATION
+
+MakeJudge = Callable[[Path], Callable[[Model], tuple[float, dict[str, Any]]]]
+
+
+def _config(bound: float, *candidates: str, **more: Any) -> QuantizeConfig:
+    return QuantizeConfig(candidates=list(candidates), gate={"max_drop": bound}, **more)
+
+
+def test_all_candidates_are_tried_and_one_is_written(
+    fp32_folder: Path, cosine_judge: MakeJudge, tmp_path: Path
+) -> None:
+    out = tmp_path / "int8"
+    judge = cosine_judge(fp32_folder)
+    report = quantize(fp32_folder, out, _config(0.02, "nncf", "dynamic", "static"), CALIBRATION, judge)
+    found = {c["name"]: c for c in report.candidates}
+    assert {"nncf", "dynamic", "static"} <= set(found)
+    assert [c["name"] for c in report.candidates if c["chosen"]] == [report.chosen]
+    for candidate in found.values():
+        assert candidate["drop"] is not None, candidate["reason"]
+        assert candidate["size_bytes"] < 0.3 * (fp32_folder / "model.onnx").stat().st_size
+        assert candidate["cosine_mean"] > 0.98
+        assert candidate["reason"]
+    assert len(report.sensitivity) == 8
+    errors = [s["error"] for s in report.sensitivity]
+    assert errors == sorted(errors, reverse=True)
+    assert min(errors) > 0
+    json.dumps(report.to_dict())  # plain data
+
+    assert sorted(p.name for p in out.iterdir()) == ["artifact.json", "model.onnx", "task.json", "tokenizer.json"]
+    assert json.loads((out / "artifact.json").read_text())["precision"] == "w8a8"
+    model = Model.from_files(out / "model.onnx", out / "tokenizer.json", read_spec(out), precision="w8a8", threads=1)
+    assert judge(model)[0] == pytest.approx(found[report.chosen]["drop"], abs=1e-3)
+    for length in (1, 5, 60):  # dynamic shapes survive
+        assert np.isfinite(model.embed("word " * length)).all()
+
+
+def test_the_same_choice_gives_the_same_bytes(fp32_folder: Path, cosine_judge: MakeJudge, tmp_path: Path) -> None:
+    digests = set()
+    for name in ("first", "second"):
+        quantize(fp32_folder, tmp_path / name, _config(0.02, "static"), CALIBRATION, cosine_judge(fp32_folder))
+        digests.add(hashlib.sha256((tmp_path / name / "model.onnx").read_bytes()).hexdigest())
+    assert len(digests) == 1
+
+
+def _whole_dynamic(folder: Path, scratch: Path) -> Model:
+    model = dynamic(onnx.load(str(folder / "model.onnx")), [], 0)
+    int8_embeddings(model)
+    save(lower(model), scratch / "whole.onnx")
+    return Model.from_files(scratch / "whole.onnx", folder / "tokenizer.json", read_spec(folder), threads=1)
+
+
+def test_the_worst_matrices_stay_in_float_until_the_bound_holds(
+    fp32_folder: Path, cosine_judge: MakeJudge, tmp_path: Path
+) -> None:
+    judge = cosine_judge(fp32_folder)
+    lost = judge(_whole_dynamic(fp32_folder, tmp_path))[0]
+    report = quantize(fp32_folder, tmp_path / "part", _config(lost * 0.6, "dynamic"), CALIBRATION, judge)
+    kept = next(c for c in report.candidates if c["chosen"])
+    assert kept["name"] == report.chosen == f"dynamic-float-{len(kept['float_matrices'])}"
+    assert 1 <= len(kept["float_matrices"]) < 8
+    assert kept["float_matrices"] == [s["matrix"] for s in report.sensitivity][: len(kept["float_matrices"])]
+    assert kept["drop"] <= lost * 0.6
+    assert report.candidates[0]["drop"] == pytest.approx(lost, rel=0.2)
+    assert kept["size_bytes"] > report.candidates[0]["size_bytes"]
+
+
+def test_float_layers_zero_keeps_nothing_in_float(fp32_folder: Path, cosine_judge: MakeJudge, tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="no INT8 candidate is within the bound; found dynamic drop"):
+        quantize(
+            fp32_folder,
+            tmp_path / "out",
+            _config(0.0, "dynamic", float_layers=0),
+            CALIBRATION,
+            cosine_judge(fp32_folder),
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_impossible_bound_is_an_error_that_says_what_was_measured(fp32_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(StageError) as caught:
+        quantize(fp32_folder, tmp_path / "out", _config(0.01, "dynamic"), CALIBRATION, lambda model: (1.0, {}))
+    text = str(caught.value)
+    assert "dynamic drop 1.0000, cosine 0.99" in text
+    assert "dynamic-float-7 drop 1.0000" in text
+    assert "expected a drop of at most 0.01" in text
+    assert "max_drop" in text
+
+
+def test_no_calibration_text_is_an_error(fp32_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="calibration texts"):
+        quantize(fp32_folder, tmp_path / "out", _config(0.01, "dynamic"), [], lambda model: (0.0, {}))
+
+
+@pytest.mark.slow
+def test_minilm_keeps_its_rank_correlation(minilm: Path, shared_data: Path, tmp_path: Path) -> None:
+    """INT8 alone on six layers: Spearman on STS-B dev within 0.003 of fp32, and faster."""
+    import csv
+
+    from scipy.stats import spearmanr
+
+    from edgekit.distill import folder as folders
+    from edgekit.distill.convert import import_model
+    from edgekit.export import export_onnx
+    from edgekit.recipe.stages import ExportConfig
+
+    source = import_model(str(minilm), "embed", max_length=128)
+    folders.save(source.encoder, source.tokenizer, tmp_path / "torch")
+    export_onnx(tmp_path / "torch", tmp_path / "onnx", ExportConfig(), CALIBRATION)
+    with open(next((shared_data / "text" / "stsb").glob("*dev*.csv")), encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    with open(next((shared_data / "text" / "stsb").glob("*train*.csv")), encoding="utf-8", newline="") as file:
+        calibration = [row[0] for row in csv.reader(file)][:300]
+
+    def spearman(model: Model) -> float:
+        a, b = model.embed([row[0] for row in rows]), model.embed([row[1] for row in rows])
+        return float(spearmanr(np.sum(a * b, axis=1), [float(row[2]) for row in rows]).statistic)
+
+    fp32 = tmp_path / "onnx"
+    reference = spearman(Model.from_files(fp32 / "model.onnx", fp32 / "tokenizer.json", read_spec(fp32)))
+    report = quantize(
+        fp32,
+        tmp_path / "int8",
+        _config(0.003, "dynamic", "static"),
+        calibration,
+        lambda model: (reference - spearman(model), {}),
+    )
+    chosen = next(c for c in report.candidates if c["chosen"])
+    assert chosen["drop"] <= 0.003
+    assert chosen["p50_ratio_to_fp32"] < 1
