@@ -92,7 +92,7 @@ def import_model(ref: str, task: str, *, max_length: int = 128, stride: int = 32
         raise ModelError(
             "max_length", found=max_length, expected=f"at most {encoder.config.max_positions}, the positions of {ref}"
         )
-    encoder.config.max_length, encoder.config.stride = max_length, stride
+    encoder.config.max_tokens, encoder.config.stride = max_length, stride
     return Imported(encoder.eval(), tokenizer, folder, digest, _licence(folder))
 
 

@@ -38,7 +38,7 @@ class EncoderConfig(PretrainedConfig):
         normalize: bool = True,
         head_activation: str = "",
         labels: list[str] | None = None,
-        max_length: int = 128,
+        max_tokens: int = 128,
         stride: int = 32,
         **kwargs: Any,
     ) -> None:
@@ -56,7 +56,7 @@ class EncoderConfig(PretrainedConfig):
         self.normalize = normalize
         self.head_activation = head_activation
         self.labels = list(labels or [])
-        self.max_length = max_length
+        self.max_tokens = max_tokens
         self.stride = stride
         super().__init__(**kwargs)
 

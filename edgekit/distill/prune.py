@@ -32,7 +32,7 @@ def prune(
     """
     config = recipe.stages.prune
     encoder, tokenizer = load(source)
-    tokens = tokenize(tokenizer, splits.train, encoder.config.max_length, encoder.config.pad_token_id)
+    tokens = tokenize(tokenizer, splits.train, encoder.config.max_tokens, encoder.config.pad_token_id)
     before = {"layers": encoder.config.layers, "heads": encoder.config.heads, "ffn": encoder.config.ffn}
     dropped: list[int] = []
     if config.layers:

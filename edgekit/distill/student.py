@@ -142,7 +142,7 @@ def follow(
     limit = config.max_examples
     if limit is not None and limit < len(data):
         data = data.take(np.sort(np.random.default_rng(recipe.seed).permutation(len(data))[:limit]))
-    tokens = tokenize(tokenizer, data, teacher.config.max_length, teacher.config.pad_token_id)
+    tokens = tokenize(tokenizer, data, teacher.config.max_tokens, teacher.config.pad_token_id)
     answers = _answers(recipe, teacher, source, tokens, student.config.layers, work.parent / "answers" / source.parent.name, progress)
     report = train(
         DistillObjective(student, answers, config, teacher.config.layers),

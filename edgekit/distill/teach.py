@@ -88,7 +88,7 @@ def _fine_tune(
     data = splits.train
     if config.max_examples is not None and config.max_examples < len(data):
         data = data.take(torch.randperm(len(data))[: config.max_examples].sort().values.numpy())
-    tokens = tokenize(model.tokenizer, data, encoder.config.max_length, encoder.config.pad_token_id)
+    tokens = tokenize(model.tokenizer, data, encoder.config.max_tokens, encoder.config.pad_token_id)
     report = train(
         TeachObjective(encoder, config.label_smoothing),
         tokens,

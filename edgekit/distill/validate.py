@@ -42,12 +42,12 @@ def validator(
     For embed without pairs, ``teacher`` is what the cosine is taken against.
     """
     config = encoder.config
-    tokens = tokenize(tokenizer, data, config.max_length, config.pad_token_id)
+    tokens = tokenize(tokenizer, data, config.max_tokens, config.pad_token_id)
     if config.task == "tag" and tokens.token_labels is not None and data.tags is not None:
         kept = [int((tokens.token_labels[tokens.rows(i)] != IGNORED).sum()) for i in range(len(tokens))]
         data = TextSet(texts=data.texts, tags=[tags[:n] for tags, n in zip(data.tags, kept, strict=True)])
     if data.pairs is not None:
-        second = tokenize(tokenizer, TextSet(texts=data.pairs), config.max_length, config.pad_token_id)
+        second = tokenize(tokenizer, TextSet(texts=data.pairs), config.max_tokens, config.pad_token_id)
         return lambda model: score("embed", (outputs(model, tokens), outputs(model, second)), data).value  # type: ignore[arg-type]
     reference = outputs(teacher, tokens) if config.task == "embed" and teacher is not None else None
     return lambda model: score(config.task, outputs(model, tokens), data, teacher=reference).value

@@ -74,7 +74,7 @@ class Training(Part):
     min_steps: int = Field(
         default=1000, ge=1, le=10_000_000, description="At least this many optimiser steps, however small the data."
     )
-    batch_size: int = Field(default=32, ge=1, le=65536, description="Texts in one batch of one process.")
+    batch_size: int = Field(default=32, ge=1, le=65536, description="Texts in one batch, all processes together.")
     accumulate: int = Field(default=1, ge=1, le=4096, description="Batches whose gradients make one optimiser step.")
     learning_rate: float = Field(default=1e-4, gt=0, le=1, description="Peak learning rate of the encoder.")
     warmup: float = Field(
@@ -140,7 +140,7 @@ class DistillConfig(Training, Enabled):
     min_steps: int = Field(
         default=1500, ge=1, le=10_000_000, description="At least this many optimiser steps, however small the data."
     )
-    batch_size: int = Field(default=64, ge=1, le=65536, description="Texts in one batch of one process.")
+    batch_size: int = Field(default=64, ge=1, le=65536, description="Texts in one batch, all processes together.")
     learning_rate: float = Field(default=2e-4, gt=0, le=1, description="Peak learning rate.")
     temperature: float = Field(default=2.0, gt=0, le=100, description="Temperature T of the soft targets.")
     losses: LossWeights = Field(default_factory=LossWeights, description="Weights of the terms of the loss.")
@@ -153,7 +153,7 @@ class RecoveryConfig(Training):
         default=1, ge=0, le=1000, description="Passes over the training part; 0 with min_steps 0: none."
     )
     min_steps: int = Field(default=300, ge=0, le=10_000_000, description="At least this many optimiser steps.")
-    batch_size: int = Field(default=64, ge=1, le=65536, description="Texts in one batch of one process.")
+    batch_size: int = Field(default=64, ge=1, le=65536, description="Texts in one batch, all processes together.")
 
 
 class PruneConfig(Enabled):
