@@ -28,7 +28,7 @@ compress: $(STAMP) ## Compress the built-in sentiment model to build/sentiment.e
 	$(BIN)/edgekit compress sentiment --overwrite -o $(SENTIMENT)
 	@echo
 	@echo 'Run it:   $(BIN)/edgekit run $(SENTIMENT) "a charming, funny film"'
-	@echo 'Report:   $(SENTIMENT:.edge=.report)/report.html'
+	@echo 'Report:   $(SENTIMENT:.edge=.report.html)'
 
 test: $(STAMP) ## Run the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow"

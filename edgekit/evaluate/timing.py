@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ BLOCK = 16  # texts before the turn passes on: short beside the machine's drift,
 
 
 def interleaved(
-    callables: dict[str, Callable[[str], Any]],
+    callables: Mapping[str, Callable[[str], Any]],
     texts: list[str],
     rounds: int,
     warmup: int,

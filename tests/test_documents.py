@@ -1,0 +1,81 @@
+"""The README's commands and the examples run; the documents' links lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgekit.cli.main import run
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands() -> list[str]:
+    """Lines of the README that call edgekit."""
+    return re.findall(r"^\$ (edgekit .+)$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def workplace(small_bundle: Path, minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that has what the README speaks of: a bundle, a model, a table of reviews."""
+    folder = tmp_path_factory.mktemp("readme")
+    shutil.copytree(small_bundle, folder / "build/sentiment.edge")
+    (folder / "my-bert").symlink_to(minilm)
+    rows = [f"film number {i} was {word},{word}" for i in range(40) for word in ("good", "bad")]
+    (folder / "reviews.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_of_the_readme(workplace: Path, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
+    monkeypatch.setenv("EDGEKIT_CACHE", str(workplace / "cache"))
+    arguments = shlex.split(command)[1:]
+    if arguments[0] == "compress" and "--dry-run" not in arguments:
+        arguments.append("--dry-run")  # the run itself takes minutes; tests/compress runs one
+    if arguments[0] == "profile":
+        arguments += ["--runs", "5", "--warmup", "1"]
+    assert run(arguments) == 0
+
+
+def example(name: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / name), *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_classify_example(small_bundle: Path) -> None:
+    lines = example("classify.py", str(small_bundle), "a charming film", "no").splitlines()
+    assert [line.split("\t")[2] for line in lines] == ["a charming film", "no"]
+
+
+def test_watch_example(small_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("a charming film " * 200)
+    assert '"file": "one.txt"' in example("watch_a_folder.py", str(small_bundle), str(tmp_path), "--once")
+
+
+def test_recipe_example() -> None:
+    from edgekit.recipe import load_recipe
+
+    assert load_recipe(str(ROOT / "examples/reviews.yaml")).student.layers == 3
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_documents(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
