@@ -3,11 +3,10 @@
 All variants run interleaved in one process, batch 1, one call a text, in a new random order for each text and round
 (in a fixed or rotating order each variant would always find the caches that the same other one left):
   bare        session.run of the same session, fed with token ids and mask made beforehand
-  default     session.run of another session of the file with default options, to see that ours costs no speed
   tokenizing  the tokenizer alone, text to list of ids
   edgekit     Model.run, text to answer
   read        the same, and for a classifier the reading of label and score, which are worked out on demand
-One session loaded twice can differ by 30 % (where its memory lies), so only calls of the same one are compared.
+Two sessions of one file differ by 30 % here (memory placement, caches), so both sides call the same session.
 The ratio is (edgekit - tokenizing) / bare: each text's medians over the rounds, then the median over texts.
 """
 
@@ -44,10 +43,6 @@ def measure(bundle: Path, texts: list[str], rounds: int, threads: int, clock_nam
     import onnxruntime as ort
     from tokenizers import Tokenizer
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    path = open_bundle(bundle, check_hashes=False).file(model.file)
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     bare = model.loaded.session
     tokenizer = Tokenizer.from_file(str(bundle / "tokenizer.json"))
     tokenizer.no_truncation()
@@ -59,7 +54,6 @@ def measure(bundle: Path, texts: list[str], rounds: int, threads: int, clock_nam
         feeds.append({"input_ids": ids, "attention_mask": np.ones_like(ids)})
     calls: dict[str, Callable[[int], Any]] = {
         "bare": lambda i: bare.run(None, feeds[i]),
-        "default": lambda i: session.run(None, feeds[i]),
         "tokenizing": lambda i: tokenizer.encode(texts[i]).ids,
         "edgekit": lambda i: model.run(texts[i]),
         "read": lambda i: answer(model, texts[i]),
