@@ -9,6 +9,7 @@ from typing import Any
 from edgekit.bundle import Bundle, TaskSpec, open_bundle
 from edgekit.cache import cache_dir
 from edgekit.data import TextSet, load_eval
+from edgekit.data.sources import open_source
 from edgekit.errors import EdgekitError, MissingDependencyError, ModelError
 from edgekit.evaluate.metrics import Score, score
 from edgekit.evaluate.outputs import Outputs
@@ -92,9 +93,9 @@ def _row(file: str, engine: str, precision: str, found: Score) -> dict[str, Any]
 def _hints(bundle: Bundle, data: str, columns: Mapping[str, str] | None) -> DataConfig | None:
     """Columns that the caller named, else those of the recipe that made the bundle."""
     if columns:
-        return DataConfig(
-            train=[Source(path=data, text=columns.get("text"), label=columns.get("label"), pair=columns.get("pair"))]
-        )
+        named = Source(path=data, text=columns.get("text"), label=columns.get("label"), pair=columns.get("pair"))
+        open_source(named, bundle.manifest.task.task, Silent())  # a column asked for by name must be there
+        return DataConfig(train=[named])
     try:
         return load_recipe(bundle.file("recipe.yaml")).data
     except EdgekitError:

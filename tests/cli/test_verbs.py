@@ -107,6 +107,15 @@ def test_eval_names_labels_it_does_not_know(edgekit, small_bundle: Path, tmp_pat
     assert "great" in done.error
 
 
+def test_eval_wants_the_columns_that_were_named(edgekit, small_bundle: Path, tmp_path: Path) -> None:
+    data = tmp_path / "test.csv"
+    data.write_text("text,body,label\nfine,x,positive\nbad,y,negative\n")
+    done = edgekit("eval", small_bundle, "-d", data, "--text-column", "bodi")
+    assert done.code == 2
+    assert "bodi" in done.error
+    assert edgekit("eval", small_bundle, "-d", data, "--text-column", "body").code == 0
+
+
 def test_report_forms(edgekit, small_bundle: Path, tmp_path: Path) -> None:
     target = tmp_path / "r.html"
     assert edgekit("report", small_bundle, "-o", target).code == 0
