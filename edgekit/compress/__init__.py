@@ -71,6 +71,6 @@ def plan(recipe: Recipe, cache_dir: Path | None = None, progress: Progress | Non
 
     Each row: ``stage``, ``what``, ``estimate_s`` (None where nothing is known), ``basis`` of the estimate, ``cached``.
     """
-    from edgekit.compress.plan import estimate
+    from edgekit.compress.estimate import estimate
 
     return estimate(recipe, cache_dir, progress or Silent())

@@ -73,7 +73,7 @@ def stages_of(recipe: Recipe) -> list[Stage]:
                 "bound": settings.quantize.gate.model_dump(),
                 "latency_threads": recipe.latency_threads,
             },
-            ("quantize", "runtimes"),
+            ("quantize", "export", "evaluate", "runtimes"),
             settings.quantize.gate,
         ),
     ]
@@ -138,6 +138,7 @@ def _quantize(work: Work) -> dict[str, Any]:
     context = work.context
     config = context.recipe.stages.quantize
     calibration = context.splits.train.texts[: config.calibration_examples]
+    pairless = context.recipe.task == "embed" and context.splits.validation.pairs is None
     report = quantize(
         _source(work),
         work.out,
@@ -147,6 +148,7 @@ def _quantize(work: Work) -> dict[str, Any]:
         seed=context.recipe.seed,
         threads=context.recipe.latency_threads,
         progress=context.progress,
+        bound=config.gate.max_cosine_drop if pairless else config.gate.max_drop,
     )
     return dict(report.to_dict())
 

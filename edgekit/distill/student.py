@@ -139,8 +139,8 @@ def follow(
     teacher, tokenizer = load(source)
     config = recipe.stages.distill
     data = splits.train
-    limit = config.max_examples
-    if limit is not None and limit < len(data):
+    limit = min(training.max_examples or len(data), config.max_examples or len(data))
+    if limit < len(data):
         data = data.take(np.sort(np.random.default_rng(recipe.seed).permutation(len(data))[:limit]))
     tokens = tokenize(tokenizer, data, teacher.config.max_tokens, teacher.config.pad_token_id)
     answers = _answers(recipe, teacher, source, tokens, student.config.layers, work.parent / "answers" / source.parent.name, progress)

@@ -69,7 +69,8 @@ def _cost(name: str, context: Context, rate: tuple[float, int] | None) -> tuple[
     training: Training = part.recovery if name == "prune" else part
     if rate is None or (name == "teach" and recipe.task == "embed"):
         return 0.0, "estimate: nothing is trained"
-    texts = min(len(context.splits.train), training.max_examples or len(context.splits.train))
+    limits = [training.max_examples, recipe.stages.distill.max_examples if name == "prune" else None]
+    texts = min([len(context.splits.train), *(limit for limit in limits if limit)])
     a_second, layers = rate
     share = 1.0
     if name != "teach":
