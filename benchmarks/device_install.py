@@ -180,9 +180,10 @@ def table(rows: list[Row]) -> str:
         "",
         f"Measured by `python benchmarks/device_install.py` on {cpu}, {os.cpu_count()} processors, {platform.system()} "
         f"{platform.machine()}, Python {platform.python_version()}. Each row is a fresh virtual environment (pip and "
-        f"setuptools not counted) and the same weights, all-MiniLM-L6-v2 in fp32 ONNX. Times and memory: median "
-        f"of {REPEATS} fresh processes, files in the page cache, one thread where the package lets it be set. Memory is "
-        "after loading and one answer; the peak is of the whole process. `import edgekit` leaves its engine to the first load.",
+        "setuptools not counted) and the same weights, all-MiniLM-L6-v2 in fp32 ONNX. Times and memory: the median of "
+        f"{REPEATS} fresh processes, files in the page cache, one thread where the package lets it be set. Memory is "
+        "after loading and one answer; the peak is the whole process's. `import edgekit` leaves the engine to the first"
+        " load.",
         "",
         "| | on disk, MB | packages | import, s | import + load + first answer, s | RSS, MB | peak RSS, MB |",
         "|---|---|---|---|---|---|---|",
