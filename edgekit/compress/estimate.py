@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from edgekit.compress.cache import StageCache, key_of
 from edgekit.compress.pipeline import stage_key
 from edgekit.compress.prepare import prepare
 from edgekit.compress.stage import Context
 from edgekit.compress.stages import stages_of
-from edgekit.compress.cache import StageCache, key_of
 from edgekit.progress import Progress
 from edgekit.recipe import Recipe
 from edgekit.recipe.stages import Training
@@ -87,7 +87,7 @@ def _steps_a_second(context: Context) -> tuple[float, int]:
     """Texts a second that the whole teacher trains here, from a few real steps; and its number of layers."""
     import torch
 
-    from edgekit.distill.batches import epoch, tokenize, collate
+    from edgekit.distill.batches import collate, epoch, tokenize
     from edgekit.distill.convert import import_model
     from edgekit.distill.settings import bf16_pays, loop_config
 

@@ -58,9 +58,7 @@ class Gate:
 
     def drop(self, before: Outputs, after: Outputs) -> Drop:
         """What ``after`` lost against ``before`` on the validation part."""
-        return paired_drop(
-            self.recipe.task, before, after, self.splits.validation, teacher=self._teachers(test=False)
-        )
+        return paired_drop(self.recipe.task, before, after, self.splits.validation, teacher=self._teachers(test=False))
 
     def _teachers(self, test: bool) -> Outputs | None:
         if self.teacher is None:

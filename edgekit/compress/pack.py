@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from dataclasses import asdict
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgekit import __version__
-from edgekit.bundle import Manifest, ModelFile, StageRecord, open_bundle, write
+from edgekit.bundle import Manifest, ModelFile, StageRecord, write
 from edgekit.bundle.records import TaskSpec
 from edgekit.compress.gate import WARMUP, Gate, timed_texts
 from edgekit.compress.stage import Context
@@ -45,7 +46,11 @@ def model_folders(context: Context, last: Path) -> dict[str, Path]:
 
 
 def write_bundle(
-    context: Context, folders: dict[str, Path], output: Path, records: list[StageRecord], teacher: dict[str, Any],
+    context: Context,
+    folders: dict[str, Path],
+    output: Path,
+    records: list[StageRecord],
+    teacher: dict[str, Any],
     overwrite: bool,
 ) -> None:
     """Write the bundle to ``output`` and let it prove itself; raises VerificationError when it cannot."""
@@ -95,24 +100,16 @@ def _with_results(
     context: Context, manifest: Manifest, files: dict[str, Path | bytes], output: Path, overwrite: bool
 ) -> Manifest:
     """The manifest with its last stage, its profile and its budget, measured on a trial copy of the bundle."""
-    from dataclasses import replace
-
     began = time.perf_counter()
     trial = output.with_name(f".{output.name}.trial")
     try:
         write(trial, manifest, files, overwrite=True)
         record, profile = _measure(context, trial)
     finally:
-        _remove(trial)
+        shutil.rmtree(trial, ignore_errors=True)
     record = replace(record, seconds=round(time.perf_counter() - began, 1))
     budget = _budget(context, record, profile, manifest.teacher)
     return replace(manifest, stages=[*manifest.stages, record], profiles=[profile], budget=budget)
-
-
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _measure(context: Context, bundle: Path) -> tuple[StageRecord, dict[str, Any]]:
@@ -160,15 +157,17 @@ def _measure(context: Context, bundle: Path) -> tuple[StageRecord, dict[str, Any
         size_bytes=size,
         p50_ms=now["p50_ms"],
         before_p50_ms=None,
-        details={"teacher_p50_ms": theirs["p50_ms"], "p95_ms": now["p95_ms"], "latency_threads": threads,
-                 "times_faster_than_teacher": theirs["p50_ms"] / now["p50_ms"]},
+        details={
+            "teacher_p50_ms": theirs["p50_ms"],
+            "p95_ms": now["p95_ms"],
+            "latency_threads": threads,
+            "times_faster_than_teacher": theirs["p50_ms"] / now["p50_ms"],
+        },
     )
     return record, profile
 
 
-def _budget(
-    context: Context, record: StageRecord, profile: dict[str, Any], teacher: dict[str, Any]
-) -> dict[str, Any]:
+def _budget(context: Context, record: StageRecord, profile: dict[str, Any], teacher: dict[str, Any]) -> dict[str, Any]:
     """Each bound of the recipe beside what was measured here."""
     found = {
         "acc": record.value,
@@ -180,7 +179,9 @@ def _budget(
     for bound in context.recipe.bounds().bounds:
         value = found[bound.quantity]
         if value is None or not np.isfinite(value):
-            raise RecipeError(f"budget: {bound}", found=f"no measured {bound.quantity}", expected="one that can be had here")
+            raise RecipeError(
+                f"budget: {bound}", found=f"no measured {bound.quantity}", expected="one that can be had here"
+            )
         rows.append(
             {
                 "bound": str(bound),
@@ -211,9 +212,6 @@ def _golden_texts(context: Context) -> list[str]:
 
 def _licence_page(licences: list[dict[str, Any]]) -> str:
     rows = "\n".join(f"| {x['what']} | {x['name']} | {x['licence']} | {x['source']} |" for x in licences)
-    return f"# Licences of what went into this bundle\n\n| what | name | licence | source |\n|---|---|---|---|\n{rows}\n"
-
-
-def stages_of_bundle(bundle: Path) -> list[dict[str, Any]]:
-    """The stage records that ``bundle`` carries, as plain dicts."""
-    return [asdict(record) for record in open_bundle(bundle).manifest.stages]
+    return (
+        f"# Licences of what went into this bundle\n\n| what | name | licence | source |\n|---|---|---|---|\n{rows}\n"
+    )

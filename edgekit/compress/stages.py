@@ -117,9 +117,7 @@ def _prune(work: Work) -> dict[str, Any]:
 
     context = work.context
     followed = context.followed or _source(work)
-    return prune(
-        context.recipe, context.splits, _source(work), followed, work.out, work.scratch, context.progress
-    )
+    return prune(context.recipe, context.splits, _source(work), followed, work.out, work.scratch, context.progress)
 
 
 def _export(work: Work) -> dict[str, Any]:

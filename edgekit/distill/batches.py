@@ -107,9 +107,7 @@ def collate(tokens: Tokens, index: NDArray[np.int64]) -> Batch:
     )
 
 
-def epoch(
-    tokens: Tokens, size: int, seed: int, number: int, rank: int = 0, ranks: int = 1
-) -> list[NDArray[np.int64]]:
+def epoch(tokens: Tokens, size: int, seed: int, number: int, rank: int = 0, ranks: int = 1) -> list[NDArray[np.int64]]:
     """Indices of this process's part of every batch of one epoch.
 
     The global batches do not depend on ``ranks``: each is cut into ``ranks`` parts, so that the mean of the

@@ -64,7 +64,9 @@ class Imported:
         return self.encoder.config.task == "embed" or self.encoder.classifier is not None
 
 
-def import_model(ref: str, task: str, *, max_length: int = 128, stride: int = 32, sha256: str | None = None) -> Imported:
+def import_model(
+    ref: str, task: str, *, max_length: int = 128, stride: int = 32, sha256: str | None = None
+) -> Imported:
     """Read ``ref`` (see :func:`resolve`) as an encoder for ``task``.
 
     Raises ModelError for an architecture that is not BERT-type, wrong weights, or a sha256 that differs.
@@ -75,7 +77,10 @@ def import_model(ref: str, task: str, *, max_length: int = 128, stride: int = 32
     digest = sha256_file(weights)
     if sha256 and digest != sha256:
         raise ModelError(
-            f"{weights}", found=f"sha256 {digest}", expected=sha256, fix="Re-install the package or correct model_sha256."
+            f"{weights}",
+            found=f"sha256 {digest}",
+            expected=sha256,
+            fix="Re-install the package or correct model_sha256.",
         )
     tokenizer = read_tokenizer(folder)
     if config.get("model_type") == EncoderConfig.model_type:
@@ -120,7 +125,9 @@ def _convert(folder: Path, config: dict[str, Any], raw: State, task: str) -> Enc
 
     def take(name: str) -> Tensor:
         if name not in state:
-            raise ModelError(f"weights of {folder}", found=f"no tensor {name}", expected=f"a complete {kind} checkpoint")
+            raise ModelError(
+                f"weights of {folder}", found=f"no tensor {name}", expected=f"a complete {kind} checkpoint"
+            )
         return state[name].float()
 
     word, position = take("embeddings.word_embeddings.weight"), take("embeddings.position_embeddings.weight")

@@ -166,6 +166,10 @@ class Encoder(PreTrainedModel):
         self.classifier = nn.Linear(config.hidden_size, len(config.labels)) if config.labels else None
         self.post_init()
 
+    def blocks(self) -> list[Layer]:
+        """The transformer layers, first to last."""
+        return [layer for layer in self.layers if isinstance(layer, Layer)]
+
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear | nn.Embedding):
             module.weight.data.normal_(0.0, 0.02)

@@ -55,7 +55,7 @@ def measure(encoder: Encoder, tokens: Tokens, method: str, examples: int, seed: 
 def _open_masks(encoder: Encoder, texts: int) -> list[Tensor]:
     """Masks of ones, one row a text, so that one backward pass gives each text its own gradient."""
     masks = []
-    for layer in encoder.layers:
+    for layer in encoder.blocks():
         layer.attention.head_mask = torch.ones(texts, layer.attention.heads, requires_grad=True)
         layer.ffn_mask = torch.ones(texts, layer.up.out_features, requires_grad=True)
         masks += [layer.attention.head_mask, layer.ffn_mask]
@@ -63,7 +63,7 @@ def _open_masks(encoder: Encoder, texts: int) -> list[Tensor]:
 
 
 def _close_masks(encoder: Encoder) -> None:
-    for layer in encoder.layers:
+    for layer in encoder.blocks():
         layer.attention.head_mask = layer.ffn_mask = None
 
 
@@ -78,7 +78,7 @@ def _loss(encoder: Encoder, batch: Batch, generator: torch.Generator) -> Tensor:
 
 def _magnitude(encoder: Encoder) -> Importance:
     heads, ffn = [], []
-    for layer in encoder.layers:
+    for layer in encoder.blocks():
         out = layer.attention.out.weight.detach()
         columns = out.view(out.shape[0], layer.attention.heads, encoder.config.head_dim)
         heads.append(columns.pow(2).sum((0, 2)).sqrt().double().numpy())

@@ -1,4 +1,4 @@
-"""Structured pruning: whole layers, heads and neurons go, the shapes shrink, and distillation wins back what it cost."""
+"""Structured pruning: whole layers, heads and neurons go, shapes shrink, distillation wins back what it cost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PROBE = 256  # texts that the cost of leaving out a layer is measured on
 def prune(
     recipe: Recipe, splits: Splits, source: Path, teacher: Path, out: Path, work: Path, progress: Progress
 ) -> dict[str, Any]:
-    """Write the model in ``source`` with fewer layers, heads and neurons to ``out``, recovered by following ``teacher``.
+    """Write the model in ``source`` to ``out`` with fewer layers, heads and neurons, recovered by following ``teacher``.
 
     ``teacher`` must share the source's tokenizer. Returns the shapes and what recovery did.
     """
@@ -63,11 +63,11 @@ def choose(scores: list[NDArray[np.float64]], share: float, multiple: int) -> li
     What a layer keeps is rounded to ``multiple`` and is never nothing.
     """
     everything = np.sort(np.concatenate(scores))
-    cut_off = int(round(len(everything) * share))
+    cut_off = round(len(everything) * share)
     threshold = everything[cut_off - 1] if cut_off else -np.inf
     kept = []
     for layer in scores:
-        wanted = int(round(int((layer > threshold).sum()) / multiple)) * multiple
+        wanted = round(int((layer > threshold).sum()) / multiple) * multiple
         count = min(len(layer), max(multiple, wanted))
         kept.append(sorted(int(i) for i in np.argsort(-layer, kind="stable")[:count]))
     return kept

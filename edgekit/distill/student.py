@@ -76,12 +76,12 @@ class DistillObjective(Objective):
 
 
 def layer_map(student: int, teacher: int) -> list[int]:
-    """Which teacher layer (1-based) each student layer answers to: evenly, the last to the last. TinyBERT, section 3."""
+    """The teacher layer (1-based) that each student layer answers to: evenly, last to last. TinyBERT, section 3."""
     return [max(1, round((i + 1) * teacher / student)) for i in range(student)]
 
 
 def initial_layers(student: int, teacher: int, how: str) -> list[int]:
-    """Which teacher layers (0-based) the student starts from; spread keeps the first and the last, as DistilBERT did."""
+    """Teacher layers (0-based) that the student starts from; spread keeps the first and the last, as DistilBERT did."""
     if how == "first":
         return list(range(student))
     if how == "last":
@@ -143,7 +143,9 @@ def follow(
     if limit < len(data):
         data = data.take(np.sort(np.random.default_rng(recipe.seed).permutation(len(data))[:limit]))
     tokens = tokenize(tokenizer, data, teacher.config.max_tokens, teacher.config.pad_token_id)
-    answers = _answers(recipe, teacher, source, tokens, student.config.layers, work.parent / "answers" / source.parent.name, progress)
+    answers = _answers(
+        recipe, teacher, source, tokens, student.config.layers, work.parent / "answers" / source.parent.name, progress
+    )
     report = train(
         DistillObjective(student, answers, config, teacher.config.layers),
         tokens,

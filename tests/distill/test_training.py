@@ -78,7 +78,9 @@ def test_epochs_reach_min_steps_but_end_on_tiny_sets() -> None:
     assert epochs_for(8, LoopConfig(**{**CONFIG.__dict__, "min_steps": 10_000})) == 50
 
 
-def _train(source: Path, work: Path, config: LoopConfig = CONFIG, values: list[float] | None = None) -> tuple[Encoder, dict]:  # type: ignore[type-arg]
+def _train(
+    source: Path, work: Path, config: LoopConfig = CONFIG, values: list[float] | None = None
+) -> tuple[Encoder, dict]:  # type: ignore[type-arg]
     encoder, tokenizer = folders.load(source)
     given = iter(values or [0.1, 0.2, 0.3])
     report = train(
