@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -27,7 +26,6 @@ from edgekit.export.graph import Graph, weight_matmuls
 Feed = dict[str, np.ndarray]
 Quantizer = Callable[[onnx.ModelProto, list[Feed], int], onnx.ModelProto]
 
-PERCENTILE_FEEDS = 100  # histograms keep every activation in memory
 NNCF_FEEDS = 128  # its statistics are slow; on MiniLM 300 texts gave the same cosine (64: 0.0005 less)
 SMOOTHING = (0.75, 0.5)  # SmoothQuant's alpha (Xiao et al. 2023, section 4), tried after NNCF's own 0.95
 
@@ -48,13 +46,13 @@ def dynamic(model: onnx.ModelProto, feeds: list[Feed], seed: int) -> onnx.ModelP
         return onnx.load(str(path))
 
 
-def static(model: onnx.ModelProto, feeds: list[Feed], seed: int, percentile: bool = False) -> onnx.ModelProto:
-    """onnxruntime static QDQ: INT8 weights a column, UINT8 activations by min-max, or by the 99.99th percentile."""
+def static(model: onnx.ModelProto, feeds: list[Feed], seed: int) -> onnx.ModelProto:
+    """onnxruntime static QDQ: INT8 weights a column, UINT8 activations between the texts' mean minimum and maximum.
+
+    On MiniLM the plain extremes gave a cosine of 0.9930, their mean 0.9937, the 99.99th percentile 0.9914, entropy
+    0.9930; the last two also need inputs of one length.
+    """
     del seed
-    names = [node.name for node in weight_matmuls(Graph(model)).values()]
-    options: dict[str, Any] = {"MatMulConstBOnly": True, "OpTypesToExcludeOutputQuantization": ["MatMul"]}
-    if percentile:
-        feeds, options["CalibPercentile"] = feeds[:PERCENTILE_FEEDS], 99.99
     with _scratch() as path:
         quantize_static(
             _copy(model),
@@ -62,12 +60,16 @@ def static(model: onnx.ModelProto, feeds: list[Feed], seed: int, percentile: boo
             _Reader(feeds),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["MatMul"],
-            nodes_to_quantize=names,
+            nodes_to_quantize=[node.name for node in weight_matmuls(Graph(model)).values()],
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.Percentile if percentile else CalibrationMethod.MinMax,
-            extra_options=options,
+            calibrate_method=CalibrationMethod.MinMax,
+            extra_options={
+                "MatMulConstBOnly": True,
+                "OpTypesToExcludeOutputQuantization": ["MatMul"],
+                "CalibMovingAverage": True,
+            },
         )
         return _products_only(onnx.load(str(path)))
 
@@ -113,7 +115,6 @@ def variants(name: str) -> Iterator[tuple[str, Quantizer]]:
         yield name, dynamic
     elif name == "static":
         yield name, static
-        yield "static-percentile", partial(static, percentile=True)
     elif name == "nncf":
         yield name, nncf
         for alpha in SMOOTHING:

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgekit.evaluate import interleaved
 from edgekit.progress import Progress, Silent
 from edgekit.quantize.report import Candidate
 
 TIE = 1.05
-TEXTS, ROUNDS, WARMUP = 48, 5, 10
+TEXTS, ROUNDS, WARMUP, LOADS = 48, 4, 10, 2
 
 
 def measure(
@@ -21,14 +22,23 @@ def measure(
     texts: list[str],
     progress: Progress = Silent(),
 ) -> float:
-    """Time ``calls`` ("fp32" and each candidate by name) in turns and note the result; returns fp32's p50, ms."""
+    """Time ``calls`` in turns and note the result in ``candidates``; returns fp32's p50, ms.
+
+    ``calls``: "fp32" and each candidate by name, more loads of the same file as "name#2": where a session's memory
+    happens to lie was seen to cost up to 30 %, so the luckiest load of each is compared.
+    """
     samples = interleaved(calls, texts[:TEXTS], ROUNDS, WARMUP, progress)
-    fp32 = samples["fp32"]
+    best: dict[str, NDArray[np.float64]] = {}
+    for label, taken in samples.items():
+        name = label.split("#")[0]
+        if name not in best or np.median(taken) < np.median(best[name]):
+            best[name] = taken
+    fp32 = best["fp32"]
     for candidate in candidates:
-        if candidate.name in samples:
-            taken = samples[candidate.name]
-            candidate.p50_ms = float(np.median(taken))
-            candidate.p50_ratio_to_fp32 = float(np.median(taken / fp32))  # text by text: both saw the same machine
+        if candidate.name in best:
+            candidate.p50_ms = float(np.median(best[candidate.name]))
+            # text by text: both saw the same machine
+            candidate.p50_ratio_to_fp32 = float(np.median(best[candidate.name] / fp32))
     return float(np.median(fp32))
 
 

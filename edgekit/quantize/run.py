@@ -177,9 +177,10 @@ class _Trial:
                 expected=f"a drop of at most {self.bound:g}",
                 fix="Raise stages.quantize.gate.max_drop, or allow more float_layers.",
             )
-        models = {c.name: self._load(self._path(c.name), "w8a8", self.threads) for c in passed}
-        models["fp32"] = self._load(self.source / "model.onnx", "fp32", self.threads)
-        calls: dict[str, Callable[[str], Any]] = {name: model.logits for name, model in models.items()}
+        files = {"fp32": self.source / "model.onnx", **{c.name: self._path(c.name) for c in passed}}
+        calls: dict[str, Callable[[str], Any]] = {}
+        for load in range(1, choose.LOADS + 1):
+            calls |= {f"{name}#{load}": self._load(path, name, self.threads).logits for name, path in files.items()}
         fp32_ms = choose.measure(self.candidates, calls, self.texts, self.progress)
         winner = choose.choose(self.candidates, self.bound)
         assert winner is not None
