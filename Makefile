@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SENTIMENT := build/sentiment.edge
-# On a machine that fetches from PyPI alone, TORCH_INDEX=https://download.pytorch.org/whl/cpu spares the CUDA wheels.
+# Where pip would take the CUDA build of torch, TORCH_INDEX names an index of CPU wheels to take it from instead.
 TORCH_INDEX ?=
 TORCH_FLAGS := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX),)
 

@@ -26,9 +26,9 @@ _PROBE = 256  # texts that the cost of leaving out a layer is measured on
 def prune(
     recipe: Recipe, splits: Splits, source: Path, teacher: Path, out: Path, work: Path, progress: Progress
 ) -> dict[str, Any]:
-    """Write the model in ``source`` to ``out`` with fewer layers, heads and neurons, recovered by following ``teacher``.
+    """Write the model in ``source`` to ``out`` with fewer layers, heads and neurons, recovered by distillation.
 
-    ``teacher`` must share the source's tokenizer. Returns the shapes and what recovery did.
+    It follows ``teacher``, which must share the source's tokenizer. Returns the shapes and what recovery did.
     """
     config = recipe.stages.prune
     encoder, tokenizer = load(source)
