@@ -41,7 +41,7 @@ LICENCE = {
     "what": "data",
     "name": "sentiment ratings of vaderSentiment 3.3.2 (Hutto & Gilbert 2014)",
     "licence": "MIT",
-    "source": "https://pypi.org/project/vaderSentiment/3.3.2/",
+    "source": "PyPI: vaderSentiment 3.3.2, source distribution",
 }
 _TIMEOUT = 300.0
 
