@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,16 @@ def test_a_missed_budget_is_said_and_measured(
     assert not found.budget_met
     assert [row["met"] for row in found.budget] == [False, True, True, True]
     assert all(row["basis"] == "measured" for row in found.budget)
+
+
+@pytest.mark.slow
+def test_the_example_runs(
+    result: CompressResult, small_job: Path, cache: Path, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEKIT_CACHE", str(cache))
+    example = runpy.run_path(str(root / "examples" / "compress_from_python.py"))
+    assert example["main"](str(small_job), str(tmp_path / "x.edge")) == 0
+    assert fingerprint(tmp_path / "x.edge") == fingerprint(result.bundle)
 
 
 def test_an_existing_output_is_left_alone_before_any_work(small_job: Path, tmp_path: Path) -> None:
