@@ -95,24 +95,35 @@ def environment(work: Path, name: str, *installs: list[str]) -> tuple[Path, Row]
     return folder / "bin/python", Row(name, size / 1e6, len(versions), versions=versions)
 
 
-def measure(python: Path, row: Row, model: Path) -> Row:
-    """Import time, then load time and memory after one answer, each the median of fresh processes."""
-    clock = "import time; a = time.perf_counter(); exec({!r}); print(time.perf_counter() - a)"
-    timed = clock.format(IMPORT[row.name])
-    run([python, "-c", timed])  # the first one compiles
-    row.import_s = statistics.median(float(run([python, "-c", timed])) for _ in range(REPEATS))
-    code = (
-        f"import sys, time, json\n{RSS}\na = time.perf_counter()\n{EMBED[row.name]}\nx = embed({TEXT!r})\n"
-        "print(json.dumps([time.perf_counter() - a, *memory(), [float(v) for v in x[:8]]]))"
-    )
-    try:
-        found = [json.loads(run([python, "-c", code, model]).splitlines()[-1]) for _ in range(REPEATS)]
-    except (RuntimeError, ValueError, IndexError) as error:
-        row.reason = f"not measured: {error}"[:200]
-        return row
-    row.load_s, row.rss_mb, row.peak_mb = (statistics.median(f[i] for f in found) for i in range(3))
-    row.answer = found[0][3]
-    return row
+def measure(found: dict[str, tuple[Path, Row]], models: dict[str, Path]) -> None:
+    """Import time, then load time and memory after one answer: medians of fresh processes, the packages in turn."""
+    imports: dict[str, list[float]] = {name: [] for name in found}
+    loads: dict[str, list[list[float]]] = {name: [] for name in found}
+    for turn in range(REPEATS + 1):
+        for name, (python, row) in found.items():
+            if row.reason:
+                continue
+            timed = f"import time; a = time.perf_counter(); {IMPORT[name]}; print(time.perf_counter() - a)"
+            code = (
+                f"import sys, time, json\n{RSS}\na = time.perf_counter()\n{EMBED[name]}\nx = embed({TEXT!r})\n"
+                "print(json.dumps([time.perf_counter() - a, *memory(), [float(v) for v in x[:8]]]))"
+            )
+            try:
+                seconds = float(run([python, "-c", timed]))
+                told = json.loads(run([python, "-c", code, models[name]]).splitlines()[-1])
+            except (RuntimeError, ValueError, IndexError) as error:
+                row.reason = f"not measured: {error}"[:300]
+                continue
+            if turn:  # the first one compiles, and fills the page cache
+                imports[name].append(seconds)
+                loads[name].append(told[:3])
+            row.answer = told[3]
+    for name, (_, row) in found.items():
+        if loads[name]:
+            row.import_s = statistics.median(imports[name])
+            row.load_s, row.rss_mb, row.peak_mb = (
+                statistics.median(values) for values in zip(*loads[name], strict=True)
+            )
 
 
 def models(work: Path) -> tuple[Path, Path]:
@@ -181,9 +192,9 @@ def table(rows: list[Row]) -> str:
         f"Measured by `python benchmarks/device_install.py` on {cpu}, {os.cpu_count()} processors, {platform.system()} "
         f"{platform.machine()}, Python {platform.python_version()}. Each row is a fresh virtual environment (pip and "
         "setuptools not counted) and the same weights, all-MiniLM-L6-v2 in fp32 ONNX. Times and memory: the median of "
-        f"{REPEATS} fresh processes, files in the page cache, one thread where the package lets it be set. Memory is "
-        "after loading and one answer; the peak is the whole process's. `import edgekit` leaves the engine to the first"
-        " load.",
+        f"{REPEATS} fresh processes, the packages in turn, files in the page cache, on a machine that other jobs used "
+        "too. Memory is after loading and one answer; the peak is the whole process's. `import edgekit` leaves the "
+        "engine to the first load.",
         "",
         "| | on disk, MB | packages | import, s | import + load + first answer, s | RSS, MB | peak RSS, MB |",
         "|---|---|---|---|---|---|---|",
@@ -231,16 +242,16 @@ def main() -> None:
         source = work / "source"  # a copy, since building a wheel leaves folders behind
         shutil.copytree(ROOT, source, symlinks=True, ignore=shutil.ignore_patterns(".*", "build", "*.egg-info"))
         installs["edgekit"] = [[f"{source}[onnxruntime]"]]
-        rows = []
+        found: dict[str, tuple[Path, Row]] = {}
         for name, steps in installs.items():
             if given.only and name not in given.only:
                 continue
             try:
-                python, row = environment(work, name, *steps)
-                rows.append(measure(python, row, bundle if name == "edgekit" else peer))
+                found[name] = environment(work, name, *steps)
             except RuntimeError as error:
-                rows.append(Row(name, reason=f"not measured: {error}"[:200]))
-            print(rows[-1], file=sys.stderr, flush=True)
+                found[name] = (Path(), Row(name, reason=f"not measured: {error}"[:300]))
+        measure(found, {"edgekit": bundle, "sentence-transformers": peer, "fastembed": peer})
+        rows = [row for _, row in found.values()]
     answers = [row.answer for row in rows if row.answer]
     for other in answers[1:]:
         assert max(abs(a - b) for a, b in zip(answers[0], other, strict=True)) < 1e-3, "the models do not answer alike"
