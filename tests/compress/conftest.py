@@ -10,6 +10,7 @@ import yaml
 
 GOOD = ["charming", "funny", "moving", "clever", "warm", "brilliant"]
 BAD = ["dull", "clumsy", "boring", "lifeless", "stale", "awful"]
+ALL_LOSSES = {"relations": 0.1, "hidden_mse": 0.1, "attention": 0.01}  # beside those that are on by default
 NOUNS = ["film", "plot", "cast", "story", "score", "ending", "script", "scene", "joke", "finale"]
 
 
@@ -43,7 +44,7 @@ def small_job(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         "stages": {
             "teach": {"epochs": 2, "min_steps": 1},
             "vocabulary": {"gate": loose},
-            "distill": {"epochs": 1, "min_steps": 1, "batch_size": 32, "gate": loose},
+            "distill": {"epochs": 1, "min_steps": 1, "batch_size": 32, "losses": ALL_LOSSES, "gate": loose},
             "prune": {"heads": 0.25, "recovery": {"epochs": 1, "min_steps": 1}, "gate": loose},
             "quantize": {"candidates": ["dynamic"], "calibration_examples": 32, "gate": loose},
         },
