@@ -75,7 +75,10 @@ def restrict(
 ) -> tuple[Tokenizer, list[int]]:
     """A tokenizer of the pieces worth keeping, and their old ids in new order.
 
-    Handles WordPiece, BPE and Unigram. Raises ModelError for other kinds.
+    Kept are the pieces with ``min_count`` in ``counts``, the most frequent first, at most ``max_size``. Places that
+    are left of ``max_size`` go to the tokenizer's first words: vocabularies are written in order of frequency, and a
+    small data set does not show all the words that its domain uses. Handles WordPiece, BPE and Unigram; raises
+    ModelError for other kinds.
     """
     spec: dict[str, Any] = json.loads(tokenizer.to_str())
     model = spec["model"]
@@ -84,8 +87,10 @@ def restrict(
     always = {int(t["id"]) for t in spec.get("added_tokens", [])} | _named(spec, pieces)
     always |= {i for piece, i in pieces.items() if _is_character(piece, model)}
     ranked = [i for i, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if n >= min_count]
+    if max_size is not None:
+        ranked += [i for piece, i in sorted(pieces.items(), key=lambda item: item[1]) if _is_word(piece)]
     room = None if max_size is None else max(0, max_size - len(always))
-    keep = always | set([i for i in ranked if i not in always][:room])
+    keep = always | set([i for i in dict.fromkeys(ranked) if i not in always][:room])
     if kind == "BPE":
         keep = _with_parts(keep, model, pieces)
     order = sorted(keep)
@@ -109,6 +114,11 @@ def _is_character(piece: str, model: dict[str, Any]) -> bool:
     if len(bare) == 6 and bare.startswith("<0x"):
         return True
     return len(bare) == 1 and ord(bare) < 256 and bare.isprintable()
+
+
+def _is_word(piece: str) -> bool:
+    """Neither a reserved place such as [unused7] nor a single character."""
+    return len(piece.removeprefix("##")) > 1 and not (piece.startswith(("[", "<")) and piece.endswith(("]", ">")))
 
 
 def _named(spec: dict[str, Any], pieces: dict[str, int]) -> set[int]:

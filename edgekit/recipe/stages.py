@@ -109,7 +109,10 @@ class VocabularyConfig(Enabled):
         default=1, ge=1, description="Keep a piece that was seen at least this often in the training text."
     )
     max_size: int | None = Field(
-        default=None, ge=64, description="Keep at most this many pieces, the most frequent first."
+        default=None,
+        ge=64,
+        description="Keep at most this many pieces, the most frequent first. Places that the training text leaves free go "
+        "to the tokenizer's most frequent words; null keeps only what was seen.",
     )
     extra_text: list[str] = Field(
         default_factory=list, description="UTF-8 text files whose words must also be known after the cut."

@@ -100,9 +100,19 @@ def test_min_count_and_max_size_bound_the_vocabulary() -> None:
     counts = count_pieces(tokenizer, CORPUS, Silent())
     free, _ = restrict(tokenizer, counts)
     bounded, _ = restrict(tokenizer, counts, max_size=80)
+    filled, _ = restrict(tokenizer, count_pieces(tokenizer, DOMAIN, Silent()), max_size=80)
     rare, _ = restrict(tokenizer, counts, min_count=41)
     assert bounded.get_vocab_size() == 80 < free.get_vocab_size()
+    assert filled.get_vocab_size() == 80  # the domain alone needs fewer: the rest are the tokenizer's first words
     assert rare.get_vocab_size() < free.get_vocab_size()
+
+
+def test_places_left_go_to_frequent_words_not_to_reserved_ones(minilm: Path) -> None:
+    tokenizer = read_tokenizer(minilm)
+    small, keep = restrict(tokenizer, count_pieces(tokenizer, DOMAIN, Silent()), max_size=3000)
+    assert len(keep) == 3000 == small.get_vocab_size()
+    assert {"weather", "money"} <= set(small.get_vocab()) and "[unused5]" not in small.get_vocab()
+    assert small.encode("what is the weather like").tokens == tokenizer.encode("what is the weather like").tokens
 
 
 def test_another_kind_of_tokenizer_is_refused() -> None:
