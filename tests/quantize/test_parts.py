@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from edgekit.evaluate import parity
 from edgekit.export.graph import Graph, weight_matmuls
-from edgekit.quantize.candidates import Feed, dynamic, restore, static
+from edgekit.quantize.candidates import Feed, dynamic, nncf, restore, static
 from edgekit.quantize.choose import choose
 from edgekit.quantize.embeddings import int8_embeddings, quantize_rows
 from edgekit.quantize.lower import lower
@@ -82,7 +82,7 @@ def test_every_linear_is_quantized_and_nothing_else(small: onnx.ModelProto, feed
     assert "DequantizeLinear" not in kinds
 
 
-@pytest.mark.parametrize("quantizer", [dynamic, static])
+@pytest.mark.parametrize("quantizer", [dynamic, static, nncf])
 def test_the_engines_form_gives_the_same_numbers(quantizer: object, small: onnx.ModelProto, feeds: list[Feed]) -> None:
     plain = quantizer(small, feeds, 0)  # type: ignore[operator]
     before = outputs(plain, feeds, 1)
@@ -106,7 +106,7 @@ def test_signed_activations_become_unsigned_with_the_same_result(small: onnx.Mod
     assert parity(before, outputs(lowered, feeds, 1)).cosine_min > 0.9999
 
 
-@pytest.mark.parametrize("quantizer", [dynamic, static])
+@pytest.mark.parametrize("quantizer", [dynamic, static, nncf])
 def test_restoring_everything_gives_float_back(quantizer: object, small: onnx.ModelProto, feeds: list[Feed]) -> None:
     whole = quantizer(small, feeds, 0)  # type: ignore[operator]
     back = restore(whole, small, set(weight_matmuls(Graph(small))))
