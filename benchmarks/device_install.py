@@ -60,7 +60,9 @@ class Row:
     disk_mb: float = 0.0
     packages: int = 0
     import_s: float | None = None
+    import_cpu_s: float | None = None
     load_s: float | None = None
+    load_cpu_s: float | None = None
     rss_mb: float | None = None
     peak_mb: float | None = None
     versions: dict[str, str] = field(default_factory=dict)
@@ -80,54 +82,57 @@ def run(command: list[str | Path], **more: str) -> str:
 
 
 def environment(work: Path, name: str, *installs: list[str]) -> tuple[Path, Row]:
-    """A fresh virtual environment without pip in the count; ``installs`` are run in order."""
+    """A fresh virtual environment without pip in the count, ``installs`` run in order; one that is whole is kept."""
     folder = work / f"venv-{name}"
-    run([sys.executable, "-m", "venv", folder])
-    for arguments in installs:
-        print(f"{name}: pip install {' '.join(arguments)}", file=sys.stderr, flush=True)
-        run([folder / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments])
-    listed = json.loads(run([folder / "bin/python", "-m", "pip", "list", "--format", "json"]))
-    versions = {
-        item["name"].lower(): item["version"] for item in listed if item["name"].lower() not in ("pip", "setuptools")
-    }
-    run([folder / "bin/python", "-m", "pip", "uninstall", "--yes", "--quiet", "pip", "setuptools"])
+    python, whole = folder / "bin/python", folder / "whole"
+    if not whole.exists():
+        run([sys.executable, "-m", "venv", "--clear", folder])
+        for arguments in installs:
+            print(f"{name}: pip install {' '.join(arguments)}", file=sys.stderr, flush=True)
+            run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments])
+        run([python, "-m", "pip", "uninstall", "--yes", "--quiet", "pip", "setuptools"])
+        whole.touch()
+    listing = "import importlib.metadata as m, json; "
+    listing += "print(json.dumps({d.name.lower(): d.version for d in m.distributions()}))"
+    versions = json.loads(run([python, "-c", listing]))
     size = sum(f.lstat().st_blocks * 512 for f in folder.rglob("*") if f.is_file() and not f.is_symlink())
-    return folder / "bin/python", Row(name, size / 1e6, len(versions), versions=versions)
+    return python, Row(name, size / 1e6, len(versions), versions=versions)
 
 
 def measure(found: dict[str, tuple[Path, Row]], models: dict[str, Path]) -> None:
     """Import time, then load time and memory after one answer: medians of fresh processes, the packages in turn."""
-    imports: dict[str, list[float]] = {name: [] for name in found}
+    imports: dict[str, list[list[float]]] = {name: [] for name in found}
     loads: dict[str, list[list[float]]] = {name: [] for name in found}
     for turn in range(REPEATS + 1):
         for name, (python, row) in found.items():
             if row.reason:
                 continue
-            timed = f"import time; a = time.perf_counter(); {IMPORT[name]}; print(time.perf_counter() - a)"
-            code = (
-                f"import sys, time, json\n{RSS}\na = time.perf_counter()\n{EMBED[name]}\nx = embed({TEXT!r})\n"
-                "print(json.dumps([time.perf_counter() - a, *memory(), [float(v) for v in x[:8]]]))"
-            )
+            begin = f"import sys, time, json\n{RSS}\na, b = time.perf_counter(), time.process_time()\n"
+            end = "time.perf_counter() - a, time.process_time() - b"
+            timed = f"{begin}{IMPORT[name]}\nprint(json.dumps([{end}]))"
+            code = f"{begin}{EMBED[name]}\nx = embed({TEXT!r})\nprint(json.dumps([{end}, *memory(), x[:8].tolist()]))"
             try:
-                seconds = float(run([python, "-c", timed]))
+                seconds = json.loads(run([python, "-c", timed]).splitlines()[-1])
                 told = json.loads(run([python, "-c", code, models[name]]).splitlines()[-1])
             except (RuntimeError, ValueError, IndexError) as error:
                 row.reason = f"not measured: {error}"[:300]
                 continue
             if turn:  # the first one compiles, and fills the page cache
                 imports[name].append(seconds)
-                loads[name].append(told[:3])
-            row.answer = told[3]
+                loads[name].append(told[:4])
+            row.answer = told[4]
     for name, (_, row) in found.items():
         if loads[name]:
-            row.import_s = statistics.median(imports[name])
-            row.load_s, row.rss_mb, row.peak_mb = (
-                statistics.median(values) for values in zip(*loads[name], strict=True)
+            row.import_s, row.import_cpu_s = (statistics.median(v) for v in zip(*imports[name], strict=True))
+            row.load_s, row.load_cpu_s, row.rss_mb, row.peak_mb = (
+                statistics.median(v) for v in zip(*loads[name], strict=True)
             )
 
 
 def models(work: Path) -> tuple[Path, Path]:
     """(bundle, folder that the peers read), of the same weights in fp32."""
+    if (work / "peer/onnx/model.onnx").exists():
+        return work / "minilm.edge", work / "peer"
     sys.path.insert(0, str(ROOT))
     import importlib.metadata
 
@@ -193,15 +198,16 @@ def table(rows: list[Row]) -> str:
         f"{platform.machine()}, Python {platform.python_version()}. Each row is a fresh virtual environment (pip and "
         "setuptools not counted) and the same weights, all-MiniLM-L6-v2 in fp32 ONNX. Times and memory: the median of "
         f"{REPEATS} fresh processes, the packages in turn, files in the page cache, on a machine that other jobs used "
-        "too. Memory is after loading and one answer; the peak is the whole process's. `import edgekit` leaves the "
-        "engine to the first load.",
+        "too, so CPU time stands beside the wall clock. Memory is after loading and one answer; the peak is the whole "
+        "process's. `import edgekit` leaves the engine to the first load.",
         "",
-        "| | on disk, MB | packages | import, s | import + load + first answer, s | RSS, MB | peak RSS, MB |",
+        "| | on disk, MB | packages | import, s (CPU) | import + load + first answer, s (CPU) | RSS, MB | peak, MB |",
         "|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {row.name} | {row.disk_mb:.0f} | {row.packages} "
-        f"| {number(row.import_s, '.3f')} | {number(row.load_s, '.2f')} "
+        f"| {number(row.import_s, '.3f')} ({number(row.import_cpu_s, '.3f')}) "
+        f"| {number(row.load_s, '.2f')} ({number(row.load_cpu_s, '.2f')}) "
         f"| {number(row.rss_mb, '.0f')} | {number(row.peak_mb, '.0f')} |"
         for row in rows
     ]
@@ -228,6 +234,7 @@ def main() -> None:
     """Build, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=["edgekit", "sentence-transformers", "fastembed"])
+    parser.add_argument("--work", type=Path, help="keep the environments here, and use those that are here already")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "device-install.md")
     given = parser.parse_args()
     installs: dict[str, list[list[str]]] = {
@@ -237,10 +244,13 @@ def main() -> None:
         "fastembed": [["fastembed"]],
     }
     with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
+        work = given.work or Path(folder)
+        work.mkdir(parents=True, exist_ok=True)
         bundle, peer = models(work)
         source = work / "source"  # a copy, since building a wheel leaves folders behind
-        shutil.copytree(ROOT, source, symlinks=True, ignore=shutil.ignore_patterns(".*", "build", "*.egg-info"))
+        shutil.copytree(
+            ROOT, source, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "build", "*.egg-info")
+        )
         installs["edgekit"] = [[f"{source}[onnxruntime]"]]
         found: dict[str, tuple[Path, Row]] = {}
         for name, steps in installs.items():
