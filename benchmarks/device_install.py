@@ -248,9 +248,8 @@ def main() -> None:
         work.mkdir(parents=True, exist_ok=True)
         bundle, peer = models(work)
         source = work / "source"  # a copy, since building a wheel leaves folders behind
-        shutil.copytree(
-            ROOT, source, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "build", "*.egg-info")
-        )
+        shutil.rmtree(source, ignore_errors=True)
+        shutil.copytree(ROOT, source, symlinks=True, ignore=shutil.ignore_patterns(".*", "build", "*.egg-info"))
         installs["edgekit"] = [[f"{source}[onnxruntime]"]]
         found: dict[str, tuple[Path, Row]] = {}
         for name, steps in installs.items():
