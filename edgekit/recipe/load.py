@@ -36,7 +36,7 @@ def load_recipe(path: str | Path | None = None, overrides: Mapping[str, Any] | N
     ``overrides`` maps dotted keys (``stages.distill.epochs``) to values; a string is read as YAML unless the field
     itself is text. ``only_stages`` (a list, or text with commas) switches all other stages off, before the rest is
     applied. Without ``path`` the recipe is the built-in default, or, where ``model`` is overridden, an empty one.
-    A new ``model`` drops the old one's sha256; new ``data.train`` drops the old validation and test data and their limit.
+    A new ``model`` drops the old one's sha256; new ``data.train`` drops the old validation and test data and limit.
     Raises RecipeError.
     """
     overrides = dict(overrides or {})

@@ -111,8 +111,8 @@ class VocabularyConfig(Enabled):
     max_size: int | None = Field(
         default=None,
         ge=64,
-        description="Keep at most this many pieces, the most frequent first. Places that the training text leaves free go "
-        "to the tokenizer's most frequent words; null keeps only what was seen.",
+        description="Keep at most this many pieces, the most frequent first. Places that the training text leaves free "
+        "go to the tokenizer's most frequent words; null keeps only what was seen.",
     )
     extra_text: list[str] = Field(
         default_factory=list, description="UTF-8 text files whose words must also be known after the cut."
