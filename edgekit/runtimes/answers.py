@@ -52,13 +52,16 @@ class Classification:
     def scores(self) -> Floats:
         """The best class's probability for each text, float32 (n,)."""
         if len(self.logits) == 1:
-            return np.array([self._single()[1]], np.float32)
+            found: Floats = np.empty(1, np.float32)
+            found[0] = self._single()[1]
+            return found
         return self.probabilities.max(1, initial=0.0)
 
     def _single(self) -> tuple[int, float]:
-        if self._one is None:
-            self._one = _best(self.logits[0].tolist())
-        return self._one
+        one = self._one
+        if one is None:
+            one = self._one = _best(self.logits.tolist()[0])
+        return one
 
     @property
     def probabilities(self) -> Floats:
@@ -106,4 +109,7 @@ def tags(text: str, words: Words, logits: Floats, names: list[str]) -> list[Tag]
 def _best(row: list[float]) -> tuple[int, float]:
     """Number and probability of the best class, in plain Python: for a few classes half of what numpy's calls cost."""
     top = max(row)
-    return row.index(top), 1.0 / sum([exp(value - top) for value in row])
+    total = 0.0
+    for value in row:
+        total += exp(value - top)
+    return row.index(top), 1.0 / total

@@ -12,6 +12,7 @@ import pytest
 from edgekit.bundle import open_bundle
 from edgekit.compress import CompressResult, compress, plan
 from edgekit.errors import InputError
+from edgekit.progress import Silent
 from edgekit.recipe import load_recipe
 from edgekit.runtimes.load import load
 from edgekit.runtimes.verify import verify
@@ -19,20 +20,11 @@ from edgekit.runtimes.verify import verify
 STAGES = ["teach", "vocabulary", "distill", "prune", "export", "quantize", "pack"]
 
 
-class Lines:
+class Lines(Silent):
     """A listener that keeps what it is told."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-
-    def start(self, label: str, total: int) -> int:
-        return 0
-
-    def advance(self, handle: int, steps: int = 1, note: str = "") -> None:
-        return None
-
-    def finish(self, handle: int) -> None:
-        return None
 
     def say(self, line: str) -> None:
         self.lines.append(line)
