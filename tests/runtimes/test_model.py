@@ -12,6 +12,7 @@ import edgekit
 from edgekit.bundle import TaskSpec
 from edgekit.errors import EngineError, InputError, MissingDependencyError
 from edgekit.runtimes.answers import softmax
+from edgekit.runtimes.engines.onnxruntime import _quantizes_at_run_time
 from edgekit.runtimes.model import Model
 
 TEXTS = ["a funny film", "dull", "", "it never quite takes off , but one laughs " * 3, "日本語"]
@@ -116,6 +117,15 @@ def test_int8_answers_do_not_depend_on_the_neighbours(bundle_of: BundleOf) -> No
     assert not model.loaded.batching
     alone = model.embed("dull")[0]
     assert (model.embed(["dull", LONG, "$$$ !!!"])[0] == alone).all()
+
+
+def test_the_operator_that_forbids_batching_is_found_anywhere(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    for before in (0, (1 << 20) - 5, (1 << 20) - 15, 1 << 20, (2 << 20) - 1):
+        path.write_bytes(b"x" * before + b"DynamicQuantizeLinear" + b"x" * 10)
+        assert _quantizes_at_run_time(path)
+    path.write_bytes(b"DynamicQuantiz" + b"x" * (1 << 20) + b"e")
+    assert not _quantizes_at_run_time(path)
 
 
 def test_threads_give_the_same_answers(bundle_of: BundleOf, file: str) -> None:
