@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.bundle.records import StageRecord
-from edgekit.data import Splits, TextSet
+from edgekit.compress.stage import Context
+from edgekit.data import TextSet
 from edgekit.evaluate import Drop, Score, agreement, interleaved, paired_drop, parity, predict, score
 from edgekit.evaluate.open import open_predictor
 from edgekit.evaluate.outputs import Outputs
-from edgekit.progress import Progress
-from edgekit.recipe import Recipe
 from edgekit.recipe.stages import GateConfig
 
 TIMED_TEXTS = 60  # of the test part, spread over its lengths
@@ -35,12 +34,17 @@ class Answers:
 
 
 class Gate:
-    """Measures models of one run. Answers of a folder are computed once and held while the run lasts."""
+    """Measures models of one run. Answers of a folder are computed once and held by the context while the run lasts."""
 
-    def __init__(self, recipe: Recipe, splits: Splits, progress: Progress) -> None:
-        self.recipe, self.splits, self.progress = recipe, splits, progress
-        self.teacher: Path | None = None
-        self._answers: dict[Path, Answers] = {}
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.recipe, self.splits, self.progress = context.recipe, context.splits, context.progress
+        self._answers: dict[Path, Answers] = context.answers
+
+    @property
+    def teacher(self) -> Path | None:
+        """The folder of the teacher, once its stage has ended."""
+        return self.context.teacher
 
     def answers(self, folder: Path) -> Answers:
         """The answers of the model in ``folder`` to both held-out parts."""
@@ -84,8 +88,7 @@ class Gate:
     ) -> StageRecord:
         """Measure the model in ``after`` beside the one in ``before`` and decide whether ``stage`` stays."""
         self.progress.say(f"{stage}: measuring accuracy, parity, size and latency")
-        teacher = self.teacher or after
-        self.teacher = teacher
+        teacher = self.context.teacher = self.context.teacher or after
         mine = self.answers(after)
         on_test = self.scored(mine.test, self.splits.test, test=True)
         on_validation = self.scored(mine.validation, self.splits.validation, test=False)

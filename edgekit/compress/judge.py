@@ -15,8 +15,7 @@ from edgekit.runtimes.model import Model
 
 def judge_for(context: Context, reference: Path) -> Callable[[Model], tuple[float, dict[str, Any]]]:
     """A function that tells what a model loses on the validation part against the one in ``reference``."""
-    gate = Gate(context.recipe, context.splits, context.progress)
-    gate.teacher = context.teacher
+    gate = Gate(context)
 
     def judge(model: Model) -> tuple[float, dict[str, Any]]:
         found = predict(RuntimePredictor(model, 0), context.splits.validation, Silent())

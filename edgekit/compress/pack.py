@@ -116,8 +116,7 @@ def _measure(context: Context, bundle: Path) -> tuple[StageRecord, dict[str, Any
     """The bundle as its users meet it: through ``edgekit.load``, beside the teacher in torch fp32."""
     recipe, splits, teacher = context.recipe, context.splits, context.teacher
     assert teacher is not None
-    gate = Gate(recipe, splits, context.progress)
-    gate.teacher = teacher
+    gate = Gate(context)
     threads = recipe.latency_threads
     model = load(bundle, threads=threads)
     size = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())

@@ -30,7 +30,7 @@ class Outcome:
 
 def run_stages(context: Context, stages: list[Stage], cache: StageCache, model_fingerprint: str) -> Outcome:
     """Run ``stages`` in order. A finished stage is taken from the cache; one that fails its gate is rolled back."""
-    gate = Gate(context.recipe, context.splits, context.progress)
+    gate = Gate(context)
     source: Path | None = None
     source_key = key_of(model=model_fingerprint)
     records: list[StageRecord] = []
@@ -45,7 +45,6 @@ def run_stages(context: Context, stages: list[Stage], cache: StageCache, model_f
             source, source_key = cache.model(key), key
             context.kept[stage.name] = source
             follow_after(context, stage.name, source)
-            gate.teacher = context.teacher
         context.progress.say(f"{stage.name}: {'kept' if record.kept else 'ROLLED BACK'}: {record.reason}")
     if source is None:
         raise StageError("the pipeline", found="no stage that stayed", expected="at least the teacher")

@@ -24,6 +24,7 @@ class Context:
     teacher: Path | None = None  # the folder of the teacher, what agreement is measured with
     followed: Path | None = None  # the model that students learn from: the teacher, its vocabulary perhaps cut
     kept: dict[str, Path] = field(default_factory=dict)  # stage -> folder of those that stayed
+    answers: dict[Path, Any] = field(default_factory=dict)  # folder -> its answers to the held-out parts, asked once
 
 
 @dataclass(frozen=True)
