@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SENTIMENT := build/sentiment.edge
+# Modules beside them are parts of these.
+BENCHMARKS := $(addprefix benchmarks/,device_install.py engines.py int8_candidates.py runtime_overhead.py)
 # Where pip would take the CUDA build of torch, TORCH_INDEX names an index of CPU wheels to take it from instead.
 TORCH_INDEX ?=
 TORCH_FLAGS := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX),)
@@ -21,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'The venv module is missing. On Debian: apt-get install python3-venv' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(TORCH_FLAGS) -c constraints.txt "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet $(TORCH_FLAGS) -c constraints.txt -e '.[compress,sentiment,dev]'
+	$(BIN)/python -m pip install --quiet $(TORCH_FLAGS) -c constraints.txt -e '.[compress,optimum,neural-compressor,sentiment,dev]'
 	@touch $@
 
 compress: $(STAMP) ## Compress the built-in sentiment model to build/sentiment.edge (at most 15 minutes on 2 cores)
@@ -43,7 +45,7 @@ lint: $(STAMP) ## ruff, mypy, import-linter
 	$(BIN)/lint-imports
 
 bench: $(STAMP) ## Run the benchmarks (edgekit beside its peers, in one run)
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean: ## Remove what was built (never the caches of stages or downloads)
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

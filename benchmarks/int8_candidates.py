@@ -32,11 +32,11 @@ from edgekit.distill.source import resolve
 from edgekit.evaluate import interleaved, parity
 from edgekit.export import export_onnx
 from edgekit.export.graph import Graph, save, weight_matmuls
-from edgekit.export.onnx import read_spec
 from edgekit.quantize.candidates import Feed, dynamic, nncf, restore, static, variants
 from edgekit.quantize.embeddings import int8_embeddings
 from edgekit.quantize.lower import lower
 from edgekit.recipe.stages import ExportConfig
+from edgekit.runtimes.artifact import read_spec
 from edgekit.runtimes.engines.onnxruntime import OnnxRuntimeEngine
 from edgekit.runtimes.model import Model
 from edgekit.runtimes.preprocess import TextPreprocessor

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 
+class EdgekitWarning(RuntimeWarning):
+    """Something went otherwise than asked for, and the answer is still right: an engine was passed over."""
+
+
 class EdgekitError(Exception):
     """Base of all deliberate errors.
 

@@ -148,3 +148,19 @@ def small_bundle(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -
         },
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_litert(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``tiny_encoder`` as a TFLite artifact of lengths 16, 32 and 64, fp32. Shared: do not write to it."""
+    from importlib.util import find_spec
+
+    for package in ("litert_torch", "ai_edge_litert"):
+        if find_spec(package) is None:
+            pytest.skip(f"needs the package {package}: pip install edgekit[compress]")
+    from edgekit.export.litert import export_litert
+    from edgekit.recipe.stages import ExportConfig
+
+    out = tmp_path_factory.mktemp("litert")
+    export_litert(tiny_encoder, out, ExportConfig(), [16, 32, 64], TEXTS)
+    return out

@@ -76,13 +76,19 @@ class FileEntry(Record):
 
 @dataclass(frozen=True)
 class ModelFile(Record):
-    """A model file and the engine that runs it; the manifest lists them by preference."""
+    """A model file and the engine that runs it; the manifest lists them by preference.
+
+    ``parts``: further files that it needs, such as the weights beside an ``.xml``. ``failed``: why it missed its bound;
+    such a file is packed on request only, and the last that is chosen.
+    """
 
     path: str
     engine: str
     precision: str
     inputs: list[str] = field(default_factory=lambda: ["input_ids", "attention_mask"])
     output: str = "logits"
+    parts: list[str] = field(default_factory=list)
+    failed: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,6 +143,7 @@ class Manifest(Record):
     licences: list[dict[str, Any]] = field(default_factory=list)
     golden: dict[str, Any] = field(default_factory=dict)
     profiles: list[dict[str, Any]] = field(default_factory=list)
+    parity: list[dict[str, Any]] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from edgekit.cli.options import BundleArgument, Format, FormatOption, names, numbers
-from edgekit.cli.output import Column, emit
+from edgekit.cli.output import Column, emit, say
 from edgekit.cli.progress import Shown
 
 MS = "{:.2f}".format
@@ -42,12 +42,14 @@ def command(
     batch: Annotated[str, typer.Option("--batch", help="Texts at once; a comma list sweeps.")] = "1",
     runs: Annotated[int, typer.Option("--runs", min=1, help="Inferences that count.")] = 200,
     warmup: Annotated[int, typer.Option("--warmup", min=0, help="Inferences before them.")] = 20,
-    engine: Annotated[str, typer.Option("--engines", help="Files of this engine only.")] = "auto",
+    engine: Annotated[
+        str, typer.Option("--engine", "--engines", help="These engines only; a comma list sets them side by side.")
+    ] = "auto",
     precision: Annotated[str | None, typer.Option("--precision", help="Files of these precisions only.")] = None,
     file: Annotated[str | None, typer.Option("--file", help="These model files of the bundle only.")] = None,
     form: FormatOption = Format.table,
 ) -> int:
-    """Measure latency and memory on this machine.
+    """Measure latency and memory on this machine, and say what would be chosen on it.
 
     Each row in a fresh process: load, first inference, then percentiles over --runs, in ms.
     """
@@ -60,11 +62,16 @@ def command(
             lengths=None if lengths is None else numbers("--lengths", lengths),
             batches=numbers("--batch", batch),
             files=names(file),
-            engine=engine,
+            engine=names(engine) or "auto",
             precisions=names(precision),
             runs=runs,
             warmup=warmup,
             progress=progress,
         )
     emit(form, found.to_dict(), found.rows, COLUMNS)
+    for one in found.failed:
+        say(f"not measured: {one['engine']}, {one['file']}: {one['cause']}")
+    if form is not Format.json:
+        choice = found.choice
+        say(f"choice: {choice['engine']}, {choice['file']}, threads {choice['threads']}: {choice['why']}")
     return 0

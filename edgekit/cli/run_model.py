@@ -21,7 +21,7 @@ def command(
     ] = None,
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="Labels a text (classify).")] = 1,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: all that may be used.")] = None,
-    engine: Annotated[str, typer.Option("--engine", help="Default: the first that is installed.")] = "auto",
+    engine: Annotated[str, typer.Option("--engine", help="Default: the fastest here.")] = "auto",
     form: FormatOption = Format.table,
 ) -> int:
     """Answer texts with labels, embeddings or tags."""
@@ -31,7 +31,7 @@ def command(
     given = _texts(texts or [])
     model = load(bundle, threads=threads, engine=engine)
     rows = answers(model, given, top_k)
-    payload = {"bundle": str(bundle), "task": model.spec.task, "file": model.file, "rows": rows}
+    payload = {"bundle": str(bundle), "task": model.spec.task, "file": model.file, "engine": model.engine, "rows": rows}
     flat = [{**row, **part} for row in rows for part in row.get("top") or row.get("tags") or [row]]
     emit(form, payload, flat, _columns(model.spec.task))
     return 0

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli.options import BundleArgument, Format, FormatOption
+from edgekit.cli.options import BundleArgument, Format, FormatOption, names
 from edgekit.cli.output import Column, emit, say
+from edgekit.cli.progress import Shown
 from edgekit.errors import InputError, VerificationError
 
 COLUMNS = [
@@ -20,14 +21,23 @@ COLUMNS = [
 def command(
     bundle: BundleArgument,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: all that may be used.")] = None,
+    cpu: Annotated[
+        str | None, typer.Option("--cpu", help="Check under qemu instead, as on cortex-a72,cortex-a76; one thread.")
+    ] = None,
     form: FormatOption = Format.table,
 ) -> int:
     """Check hashes, tokenizer and golden vectors. Exit code 4 when a check fails."""
-    from edgekit.runtimes.verify import verify
-
     if not bundle.exists():
         raise InputError(str(bundle), found="no such path", expected="a bundle", fix="Check the path.")
-    report = verify(bundle, threads)
+    if cpu is None:
+        from edgekit.runtimes.verify import verify
+
+        report = verify(bundle, threads)
+    else:
+        from edgekit.devices import emulate
+
+        with Shown() as progress:
+            report = emulate.verify(bundle, names(cpu) or [], progress)
     found = report.to_dict()
     emit(form, {"bundle": str(bundle), **found}, found["checks"], COLUMNS)
     if report.ok:

@@ -39,7 +39,7 @@ def compress(
     and its kinds for bad input, StageError when a required stage fails; nothing half-written is left.
     """
     from edgekit.compress import ranks
-    from edgekit.compress.pack import model_folders, write_bundle
+    from edgekit.compress.pack import write_bundle
     from edgekit.compress.pipeline import run_stages, teacher_summary
     from edgekit.compress.prepare import prepare
     from edgekit.compress.stages import stages_of
@@ -53,8 +53,7 @@ def compress(
     teacher = teacher_summary(outcome.records, recipe.model, context.teacher)
     if ranks.is_first():
         output.parent.mkdir(parents=True, exist_ok=True)
-        folders = model_folders(context, outcome.model)
-        write_bundle(context, folders, output, outcome.records, teacher, overwrite)
+        write_bundle(context, output, outcome.records, teacher, overwrite)
         cache.sweep(outcome.keys)
     ranks.wait()
     from edgekit.bundle import open_bundle

@@ -14,7 +14,10 @@ from typing import Any
 import edgekit
 from edgekit.errors import InputError
 
-_LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "onnx", "onnxruntime", "nncf", "numpy")
+_LIBRARIES = (
+    *("torch", "transformers", "accelerate", "tokenizers", "onnx", "onnxruntime", "nncf", "numpy"),
+    *("openvino", "litert-torch", "ai-edge-quantizer", "ai-edge-litert"),
+)
 
 
 def key_of(**inputs: Any) -> str:

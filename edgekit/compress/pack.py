@@ -1,4 +1,4 @@
-"""Last step: the model that passed, with all its proof, as a bundle."""
+"""Last step: the files that passed, with all their proof, as a bundle."""
 
 from __future__ import annotations
 
@@ -12,55 +12,30 @@ from typing import Any
 import numpy as np
 
 from edgekit import __version__
-from edgekit.bundle import Manifest, ModelFile, StageRecord, write
-from edgekit.bundle.records import TaskSpec
-from edgekit.compress.gate import WARMUP, Gate, timed_texts
+from edgekit.bundle import Manifest, StageRecord, write
+from edgekit.compress.files import Packed, to_pack
+from edgekit.compress.measure import budget, measure
 from edgekit.compress.stage import Context
-from edgekit.devices import environment
-from edgekit.devices.memory import model_rss_bytes
-from edgekit.errors import RecipeError, VerificationError
-from edgekit.evaluate import RuntimePredictor, agreement, interleaved, percentiles, predict
-from edgekit.evaluate.open import open_predictor, read_spec
+from edgekit.devices import environment, older
+from edgekit.errors import VerificationError
+from edgekit.runtimes import artifact
 from edgekit.runtimes.golden import make
-from edgekit.runtimes.load import load
-from edgekit.runtimes.model import Model
 from edgekit.runtimes.verify import verify
 
 GOLDEN_TEXTS = 16
-ROUNDS = 6
-
-
-def model_folders(context: Context, last: Path) -> dict[str, Path]:
-    """Precision -> folder of each model file to pack, the preferred first.
-
-    The recipe's precisions, as far as their stages stayed; fp32 where INT8 did not.
-    """
-    have = {"fp32": context.kept["export"]}
-    if "quantize" in context.kept:
-        have = {"w8a8": context.kept["quantize"], **have}
-    wanted = [p for p in have if p in context.recipe.precision]
-    if not wanted:
-        context.progress.say("pack: INT8 did not stay, so the bundle holds fp32")
-        wanted = ["fp32"]
-    return {precision: have[precision] for precision in wanted}
 
 
 def write_bundle(
-    context: Context,
-    folders: dict[str, Path],
-    output: Path,
-    records: list[StageRecord],
-    teacher: dict[str, Any],
-    overwrite: bool,
+    context: Context, output: Path, records: list[StageRecord], teacher: dict[str, Any], overwrite: bool
 ) -> None:
     """Write the bundle to ``output`` and let it prove itself; raises VerificationError when it cannot."""
     recipe, splits = context.recipe, context.splits
-    first = next(iter(folders.values()))
-    spec = read_spec(first)
-    models = {f"models/{p}.onnx": folder for p, folder in folders.items()}
-    files: dict[str, Path | bytes] = {name: folder / "model.onnx" for name, folder in models.items()}
+    packed = to_pack(context)
+    first = packed[0].folder
+    files: dict[str, Path | bytes] = {name: path for one in packed for name, path in one.sources().items()}
     files |= {"tokenizer.json": first / "tokenizer.json", "recipe.yaml": recipe.dump_yaml().encode()}
-    golden = make(_loaded(models, folders, spec, recipe.latency_threads), _golden_texts(context))
+    models = {one.path: artifact.load(one.folder, recipe.latency_threads, one.path) for one in packed}
+    golden = make(models, _golden_texts(context))
     files |= golden["files"]
     licences = [
         {"what": "teacher", "name": recipe.model, "licence": teacher["licence"], "source": recipe.model},
@@ -71,11 +46,8 @@ def write_bundle(
         name=recipe.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         edgekit_version=__version__,
-        task=spec,
-        models=[
-            ModelFile(f"models/{p}.onnx", "onnxruntime", p, output="embeddings" if recipe.task == "embed" else "logits")
-            for p in folders
-        ],
+        task=artifact.read_spec(first),
+        models=[one.entry(recipe.task) for one in packed],
         stages=records,
         environment=environment(),
         teacher=teacher,
@@ -88,7 +60,7 @@ def write_bundle(
             "rules": splits.rules,
         },
     )
-    manifest = _with_results(context, manifest, files, output, overwrite)
+    manifest = _with_results(context, manifest, files, packed, output)
     write(output, manifest, files, overwrite=overwrite or output.exists())
     report = verify(output, recipe.latency_threads)
     if not report.ok:
@@ -97,109 +69,26 @@ def write_bundle(
 
 
 def _with_results(
-    context: Context, manifest: Manifest, files: dict[str, Path | bytes], output: Path, overwrite: bool
+    context: Context, manifest: Manifest, files: dict[str, Path | bytes], packed: list[Packed], output: Path
 ) -> Manifest:
-    """The manifest with its last stage, its profile and its budget, measured on a trial copy of the bundle."""
+    """The manifest with its last stage, profiles, parity and budget, measured on a trial copy of the bundle."""
     began = time.perf_counter()
     trial = output.with_name(f".{output.name}.trial")
     try:
         write(trial, manifest, files, overwrite=True)
-        record, profile = _measure(context, trial)
+        found = measure(context, trial, packed)
+        measured = [one.to_dict() for one in older.tolerances(trial, context.progress)]
     finally:
         shutil.rmtree(trial, ignore_errors=True)
-    record = replace(record, seconds=round(time.perf_counter() - began, 1))
-    budget = _budget(context, record, profile, manifest.teacher)
-    return replace(manifest, stages=[*manifest.stages, record], profiles=[profile], budget=budget)
-
-
-def _measure(context: Context, bundle: Path) -> tuple[StageRecord, dict[str, Any]]:
-    """The bundle as its users meet it: through ``edgekit.load``, beside the teacher in torch fp32."""
-    recipe, splits, teacher = context.recipe, context.splits, context.teacher
-    assert teacher is not None
-    gate = Gate(context)
-    threads = recipe.latency_threads
-    model = load(bundle, threads=threads)
-    size = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
-    packed = RuntimePredictor(model, size)
-    found = predict(packed, splits.test, context.progress)
-    on_test = gate.scored(found, splits.test, test=True)
-    calls = {"bundle": packed.answer, "teacher": open_predictor(teacher, threads).answer}
-    texts = timed_texts(splits.test)
-    times = interleaved(calls, texts, ROUNDS, WARMUP, context.progress)
-    now = percentiles(times["bundle"])
-    theirs = percentiles(times["teacher"])
-    profile: dict[str, Any] = {
-        "environment": environment(),
-        "engine": model.engine,
-        "file": model.file,
-        "precision": model.precision,
-        "threads": threads,
-        "batch": 1,
-        "texts": len(texts),
-        "basis": "measured",
-        **now,
-        "rss_bytes": model_rss_bytes(bundle, threads, texts[:4]),
-        "teacher": theirs,
-        "samples_ms": [round(float(t), 4) for t in times["bundle"]],
-    }
-    a, b = gate.answers(teacher).test, found
-    record = StageRecord(
-        stage="pack",
-        kept=True,
-        reason=f"{theirs['p50_ms'] / now['p50_ms']:.1f}x faster than the teacher in torch fp32, measured in turns",
-        metric=on_test.metric,
-        value=on_test.value,
-        low=on_test.low,
-        high=on_test.high,
-        n=on_test.n,
-        agreement=agreement(recipe.task, a[0] if isinstance(a, tuple) else a, b[0] if isinstance(b, tuple) else b),
-        size_bytes=size,
-        p50_ms=now["p50_ms"],
-        before_p50_ms=None,
-        details={
-            "teacher_p50_ms": theirs["p50_ms"],
-            "p95_ms": now["p95_ms"],
-            "latency_threads": threads,
-            "times_faster_than_teacher": theirs["p50_ms"] / now["p50_ms"],
-        },
+    return replace(
+        manifest,
+        golden={**manifest.golden, "tolerances": [*manifest.golden["tolerances"], *measured]},
+        models=sorted(manifest.models, key=lambda model: found.order.index(model.path)),
+        stages=[*manifest.stages, replace(found.record, seconds=round(time.perf_counter() - began, 1))],
+        profiles=found.profiles,
+        parity=found.parity,
+        budget=budget(context, found, manifest.teacher),
     )
-    return record, profile
-
-
-def _budget(context: Context, record: StageRecord, profile: dict[str, Any], teacher: dict[str, Any]) -> dict[str, Any]:
-    """Each bound of the recipe beside what was measured here."""
-    found = {
-        "acc": record.value,
-        "size": record.size_bytes,
-        "rss": profile["rss_bytes"],
-        **{q: profile[f"{q}_ms"] for q in ("p50", "p90", "p95", "p99")},
-    }
-    rows = []
-    for bound in context.recipe.bounds().bounds:
-        value = found[bound.quantity]
-        if value is None or not np.isfinite(value):
-            raise RecipeError(
-                f"budget: {bound}", found=f"no measured {bound.quantity}", expected="one that can be had here"
-            )
-        rows.append(
-            {
-                "bound": str(bound),
-                "found": value,
-                "limit": bound.threshold(teacher["value"]),
-                "met": bound.check(float(value), teacher["value"]),
-                "basis": "measured",
-            }
-        )
-    return {"text": context.recipe.budget, "met": all(row["met"] for row in rows), "bounds": rows}
-
-
-def _loaded(models: dict[str, Path], folders: dict[str, Path], spec: TaskSpec, threads: int) -> dict[str, Model]:
-    return {
-        name: Model.from_files(
-            folder / "model.onnx", folder / "tokenizer.json", spec, precision=precision, threads=threads, file=name
-        )
-        for (name, folder), precision in zip(models.items(), folders, strict=True)
-    }
 
 
 def _golden_texts(context: Context) -> list[str]:

@@ -21,9 +21,8 @@ _MEASURING = ("evaluate", "compress", "runtimes", "data")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the stages left: the last model that stayed, every stage's record, the cache keys of all that ran."""
+    """What the stages left: every stage's record, the cache keys of all that ran."""
 
-    model: Path
     records: list[StageRecord]
     keys: list[str]
 
@@ -31,34 +30,46 @@ class Outcome:
 def run_stages(context: Context, stages: list[Stage], cache: StageCache, model_fingerprint: str) -> Outcome:
     """Run ``stages`` in order. A finished stage is taken from the cache; one that fails its gate is rolled back."""
     gate = Gate(context)
-    source: Path | None = None
-    source_key = key_of(model=model_fingerprint)
+    begun = key_of(model=model_fingerprint)
+    kept: dict[str, str] = {}  # stage -> its key
     records: list[StageRecord] = []
     keys: list[str] = []
     for stage in stages:
-        key = stage_key(stage, context, source_key)
+        if stage.start and stage.start not in kept:
+            records.append(StageRecord(stage.name, False, f"not run: {stage.start} did not stay", "none"))
+            context.progress.say(f"{stage.name}: {records[-1].reason}")
+            continue
+        source = context.kept[stage.start] if stage.start else context.torch
+        from_key = source_key(stage, context, kept, begun)
+        key = stage_key(stage, context, from_key)
         keys.append(key)
         _run(stage, key, Work(context, source, Path(), Path()), cache)
-        record = _pass_gate(stage, key, source, source_key, gate, cache)
+        record = _pass_gate(stage, key, source, from_key, gate, cache)
         records.append(record)
         if record.kept:
-            source, source_key = cache.model(key), key
-            context.kept[stage.name] = source
-            follow_after(context, stage.name, source)
+            kept[stage.name] = key
+            follow_after(context, stage, cache.model(key))
+        elif cache.model(key).is_dir():
+            context.missed[stage.name] = (cache.model(key), record.reason)
         context.progress.say(f"{stage.name}: {'kept' if record.kept else 'ROLLED BACK'}: {record.reason}")
-    if source is None:
-        raise StageError("the pipeline", found="no stage that stayed", expected="at least the teacher")
-    return Outcome(source, records, keys)
+    return Outcome(records, keys)
 
 
-def stage_key(stage: Stage, context: Context, source_key: str) -> str:
-    """The cache key of ``stage`` on the model that ``source_key`` names."""
+def source_key(stage: Stage, context: Context, kept: dict[str, str], begun: str) -> str:
+    """The key of the stage that made what ``stage`` starts from."""
+    if stage.start:
+        return kept[stage.start]
+    return next((kept[name] for name, folder in context.kept.items() if folder == context.torch), begun)
+
+
+def stage_key(stage: Stage, context: Context, source: str) -> str:
+    """The cache key of ``stage`` on the model that key ``source`` names."""
     followed = context.followed.parent.name if context.followed else None
     return key_of(
         stage=stage.name,
         part=stage.part,
         code=code_version(stage.code),
-        source=source_key,
+        source=source,
         followed=followed,
         data=context.splits.fingerprint,
     )

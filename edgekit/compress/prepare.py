@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from edgekit.cache import cache_dir as default_cache
@@ -10,8 +11,31 @@ from edgekit.compress.cache import StageCache
 from edgekit.compress.stage import Context
 from edgekit.data import load_splits
 from edgekit.distill.source import resolve, sha256_file, weights_file
+from edgekit.errors import MissingDependencyError
 from edgekit.progress import Progress, Silent
 from edgekit.recipe import Recipe
+
+# engine -> modules that making and judging its files takes
+_NEEDED = {
+    "onnxruntime": ("onnx", "onnxruntime"),
+    "openvino": ("openvino", "nncf"),
+    "litert": ("ai_edge_litert", "litert_torch", "ai_edge_quantizer"),
+    "tflite-runtime": ("ai_edge_litert", "litert_torch", "ai_edge_quantizer"),
+}
+
+
+def require_engines(recipe: Recipe) -> None:
+    """Raises MissingDependencyError before any work when a library for an engine of the recipe is not installed."""
+    for engine in recipe.engines:
+        missing = [name for name in _NEEDED[engine] if find_spec(name) is None]
+        if missing:
+            others = [name for name in recipe.engines if name != engine]
+            raise MissingDependencyError(
+                f"engine {engine} of the recipe",
+                found=f"no {', '.join(missing)}",
+                expected="its libraries installed",
+                fix="pip install 'edgekit[compress]'" + (f", or --engines {','.join(others)}." if others else "."),
+            )
 
 
 def prepare(recipe: Recipe, cache: Path | None, progress: Progress) -> tuple[Context, StageCache, str]:
@@ -20,6 +44,7 @@ def prepare(recipe: Recipe, cache: Path | None, progress: Progress) -> tuple[Con
     In a distributed run the first process reads the data before the others do, so that one alone downloads; the
     others are silent.
     """
+    require_engines(recipe)
     listener = progress if ranks.is_first() else Silent()
     root = cache or default_cache()
     stages = StageCache(root)

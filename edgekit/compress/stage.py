@@ -15,7 +15,7 @@ from edgekit.recipe.stages import GateConfig
 
 @dataclass
 class Context:
-    """What the stages of one run share. ``teacher`` and ``followed`` are filled as the stages that make them end."""
+    """What the stages of one run share. The folders are filled as the stages that make them end."""
 
     recipe: Recipe
     splits: Splits
@@ -23,7 +23,9 @@ class Context:
     progress: Progress
     teacher: Path | None = None  # the folder of the teacher, what agreement is measured with
     followed: Path | None = None  # the model that students learn from: the teacher, its vocabulary perhaps cut
+    torch: Path | None = None  # the last torch model that stayed: what every engine's file is made from
     kept: dict[str, Path] = field(default_factory=dict)  # stage -> folder of those that stayed
+    missed: dict[str, tuple[Path, str]] = field(default_factory=dict)  # stage -> folder and reason of the others
     answers: dict[Path, Any] = field(default_factory=dict)  # folder -> its answers to the held-out parts, asked once
 
 
@@ -44,6 +46,8 @@ class Stage:
     ``part`` is all of the recipe that the result depends on; ``code`` the packages that make it. Both go into the
     cache key. A ``required`` stage cannot be rolled back: without it there is no bundle. A ``shared`` stage is run by
     every process of a distributed run, the others by the first alone.
+    ``start``: None goes on from the last torch model and makes the next one; "" makes an engine's file from it; a
+    stage's name starts from the result of that stage, and is not run where that one did not stay.
     """
 
     name: str
@@ -54,3 +58,4 @@ class Stage:
     gate: GateConfig
     required: bool = False
     shared: bool = False
+    start: str | None = None

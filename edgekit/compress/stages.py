@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgekit.compress.stage import Context, Stage, Work
 from edgekit.recipe import Recipe
+from edgekit.recipe.stages import QuantizeConfig
+
+FORMATS = {
+    "onnxruntime": "ONNX",
+    "openvino": "OpenVINO IR",
+    "litert": "TFLite",
+    "tflite-runtime": "TFLite, old operators",
+}
 
 
 def stages_of(recipe: Recipe) -> list[Stage]:
@@ -55,29 +64,77 @@ def stages_of(recipe: Recipe) -> list[Stage]:
             shared=True,
         ),
         Stage(
-            "export",
-            "torch to ONNX",
-            _export,
-            {**shape, "export": _part(settings.export)},
-            ("export", "distill"),
-            settings.export.gate,
-            required=True,
-        ),
-        Stage(
-            "quantize",
-            "INT8: the fastest candidate within the bound",
-            _quantize,
-            {
-                **shape,
-                "quantize": _part(settings.quantize),
-                "bound": settings.quantize.gate.model_dump(),
-                "latency_threads": recipe.latency_threads,
-            },
-            ("quantize", "export", "evaluate", "runtimes"),
-            settings.quantize.gate,
+            "qat",
+            "train under INT8 rounding, by distillation",
+            _qat,
+            {**training, "qat": _part(settings.qat), "follow": follow},
+            code,
+            settings.qat.gate,
+            shared=True,
         ),
     ]
-    return [stage for stage in stages if recipe.enabled(stage.name) or stage.required]
+    stages = [stage for stage in stages if recipe.enabled(stage.name) or stage.required]
+    return [*stages, *_engine_stages(recipe, shape)]
+
+
+def file_stage(engine: str, precision: str) -> str:
+    """The stage whose result is the file of ``engine`` in ``precision``; onnxruntime and w8a8 go without saying."""
+    parts = ["export" if precision == "fp32" else "quantize"]
+    parts += [engine] if engine != "onnxruntime" else []
+    parts += [precision] if precision not in ("fp32", "w8a8") else []
+    return "-".join(parts)
+
+
+def _engine_stages(recipe: Recipe, shape: dict[str, Any]) -> list[Stage]:
+    """Export and quantize for each engine. ONNX is always made: OpenVINO may be converted from it."""
+    settings = recipe.stages
+    stages = []
+    for engine in dict.fromkeys(["onnxruntime", *recipe.engines]):
+        export = file_stage(engine, "fp32")
+        part = {**shape, "export": _part(settings.export), "engine": engine}
+        if engine in ("litert", "tflite-runtime"):
+            part["lengths"] = recipe.buckets()
+        stages.append(
+            Stage(
+                export,
+                f"torch to {FORMATS[engine]}",
+                partial(_export, engine),
+                part,
+                ("export", "distill"),
+                settings.export.gate,
+                required=engine == "onnxruntime",
+                start="",
+            )
+        )
+        if engine not in recipe.engines or not settings.quantize.enabled:
+            continue
+        for precision in recipe.precision:
+            if precision == "fp32":
+                continue
+            stages.append(
+                Stage(
+                    file_stage(engine, precision),
+                    f"{precision} for {engine}: the fastest candidate within the bound",
+                    partial(_quantize, precision),
+                    {
+                        **part,
+                        "precision": precision,
+                        "candidates": settings.quantize.candidates_for(engine, precision),
+                        "quantize": _quantize_part(settings.quantize),
+                        "bound": settings.quantize.gate.model_dump(),
+                        "latency_threads": recipe.latency_threads,
+                    },
+                    ("quantize", "export", "evaluate", "runtimes"),
+                    settings.quantize.gate,
+                    start=export,
+                )
+            )
+    return stages
+
+
+def _quantize_part(settings: QuantizeConfig) -> dict[str, Any]:
+    """Without the lists of candidates: one engine's list is no matter of another's."""
+    return {key: value for key, value in _part(settings).items() if not key.endswith("candidates")}
 
 
 def _part(settings: Any) -> dict[str, Any]:
@@ -120,29 +177,49 @@ def _prune(work: Work) -> dict[str, Any]:
     return prune(context.recipe, context.splits, _source(work), followed, work.out, work.scratch, context.progress)
 
 
-def _export(work: Work) -> dict[str, Any]:
-    from edgekit.export import export_onnx
+def _qat(work: Work) -> dict[str, Any]:
+    from edgekit.distill.qat import qat
 
     context = work.context
+    followed = context.followed or _source(work)
+    return qat(context.recipe, context.splits, _source(work), followed, work.out, work.scratch, context.progress)
+
+
+def _export(engine: str, work: Work) -> dict[str, Any]:
+    context = work.context
+    config, source = context.recipe.stages.export, _source(work)
     texts = context.splits.validation.texts[:32]
-    report = export_onnx(_source(work), work.out, context.recipe.stages.export, texts)
-    return dict(report.to_dict())
+    if engine == "onnxruntime":
+        from edgekit.export import export_onnx
+
+        return export_onnx(source, work.out, config, texts, context.progress).to_dict()
+    if engine == "openvino":
+        from edgekit.export.openvino import export_openvino
+
+        return export_openvino(source, context.kept["export"], work.out, config, texts, context.progress).to_dict()
+    from edgekit.export.litert import export_litert
+
+    lengths = context.recipe.buckets()
+    return export_litert(source, work.out, config, lengths, texts, context.progress, engine).to_dict()
 
 
-def _quantize(work: Work) -> dict[str, Any]:
+def _quantize(precision: str, work: Work) -> dict[str, Any]:
     from edgekit.compress.judge import judge_for
     from edgekit.quantize import quantize
 
     context = work.context
+    assert context.torch is not None, "export comes before"
     config = context.recipe.stages.quantize
     calibration = context.splits.train.texts[: config.calibration_examples]
     pairless = context.recipe.task == "embed" and context.splits.validation.pairs is None
     report = quantize(
         _source(work),
+        context.torch,
         work.out,
         config,
         calibration,
         judge_for(context, _source(work)),
+        precision,
         seed=context.recipe.seed,
         threads=context.recipe.latency_threads,
         progress=context.progress,
@@ -151,9 +228,12 @@ def _quantize(work: Work) -> dict[str, Any]:
     return dict(report.to_dict())
 
 
-def follow_after(context: Context, stage: str, folder: Path) -> None:
-    """Remember the models that later stages are held against or learn from."""
-    if stage == "teach":
+def follow_after(context: Context, stage: Stage, folder: Path) -> None:
+    """Remember the models that later stages are held against, learn from or start from."""
+    if stage.name == "teach":
         context.teacher = context.followed = folder
-    elif stage == "vocabulary":
+    elif stage.name == "vocabulary":
         context.followed = folder
+    if stage.start is None:
+        context.torch = folder
+    context.kept[stage.name] = folder

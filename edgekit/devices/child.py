@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import edgekit.errors as errors
+from edgekit.runtimes.process import environment
 
 
-def run_child(job: dict[str, Any]) -> dict[str, Any]:
-    """What :mod:`edgekit.devices.worker` answers to ``job``. Raises InputError or EngineError, as it met them."""
-    package = str(Path(errors.__file__).resolve().parent.parent)
-    known = os.environ.get("PYTHONPATH")
-    env = {**os.environ, "PYTHONPATH": f"{package}{os.pathsep}{known}" if known else package}
+def run_child(job: dict[str, Any], extra: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What :mod:`edgekit.devices.worker` answers to ``job``, with ``extra`` added to this process's environment.
+
+    Raises InputError or EngineError, as it met them.
+    """
+    env = {**environment(), **(extra or {})}
     done = subprocess.run(
         [sys.executable, "-m", "edgekit.devices.worker"], input=json.dumps(job), capture_output=True, text=True, env=env
     )
@@ -25,8 +26,8 @@ def run_child(job: dict[str, Any]) -> dict[str, Any]:
     except ValueError:
         last = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
         raise errors.EngineError(
-            f"the process that measures {job['file'] or 'the bundle'} ended early",
-            found=last,
+            f"the process that measures {job.get('file') or 'the bundle'} ended early",
+            found=f"signal {-done.returncode}" if done.returncode < 0 else last,
             fix="One that was killed ran out of memory.",
         ) from None
     if "error" in answer:

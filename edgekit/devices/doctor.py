@@ -6,8 +6,10 @@ import importlib.metadata
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +17,14 @@ from typing import Any
 
 from edgekit.cache import cache_dir
 from edgekit.devices.probe import environment
+from edgekit.runtimes import process
 
+ENGINES = {  # package -> what imports it as the runtime does, with its telemetry off
+    "onnxruntime": "from edgekit.runtimes.engines.onnxruntime import _import; _import()",
+    "openvino": "from edgekit.runtimes.engines.openvino import import_openvino; import_openvino()",
+    "ai-edge-litert": "import ai_edge_litert.interpreter",
+    "tflite-runtime": "import tflite_runtime.interpreter",
+}
 FRESH_ENVIRONMENT = "Use an environment of its own for it."
 
 
@@ -63,13 +72,13 @@ class Diagnosis:
 
 
 def examine() -> Diagnosis:
-    """Look at this machine. Imports no heavy package; runs ``pip check`` where pip is there."""
+    """Look at this machine. Imports each engine in a process of its own; runs ``pip check`` where pip is there."""
     packages = requirements()
     installed = _installed()
     findings = [
         _python(),
         _base(packages),
-        _engines(installed),
+        *engine_findings(installed),
         *known_breakages(installed),
         *_resolved(),
         _cache(),
@@ -127,8 +136,12 @@ def known_breakages(installed: dict[str, str]) -> list[Finding]:
             )
         )
     numpy = installed.get("numpy", "0")
-    if "tflite-runtime" in installed and _major(numpy) >= 2:
-        found.append(Finding("tflite-runtime", False, f"it needs numpy < 2, numpy {numpy} is here", FRESH_ENVIRONMENT))
+    if "tflite-runtime" in installed:
+        if _major(numpy) >= 2:
+            detail = f"it needs numpy < 2, numpy {numpy} is here"
+            found.append(Finding("tflite-runtime", False, detail, FRESH_ENVIRONMENT))
+        else:
+            found.append(_tflite_runtime(installed))
     if _major(installed.get("transformers", "0")) >= 5:
         found.append(
             Finding(
@@ -158,6 +171,17 @@ def known_breakages(installed: dict[str, str]) -> list[Finding]:
     return found
 
 
+def _tflite_runtime(installed: dict[str, str]) -> Finding:
+    detail = (
+        f"{installed['tflite-runtime']} answers the INT8 files of newer converters wrongly without a word; "
+        "edgekit.load refuses those by their golden vectors"
+    )
+    if "ai-edge-litert" in installed:
+        return Finding("tflite-runtime", True, f"{detail} and gives them to LiteRT, which is here")
+    fix = "pip install 'edgekit[litert]', or compress with tflite-runtime among the engines."
+    return Finding("tflite-runtime", True, detail, fix)
+
+
 def _python() -> Finding:
     here = ".".join(map(str, sys.version_info[:3]))
     ok = sys.version_info >= (3, 11)
@@ -170,11 +194,35 @@ def _base(packages: list[Package]) -> Finding:
     return Finding("edgekit", not missing, detail, "pip install edgekit" if missing else "")
 
 
-def _engines(installed: dict[str, str]) -> Finding:
-    here = [f"{name} {installed[name]}" for name in ("onnxruntime",) if name in installed]
-    if here:
-        return Finding("engine", True, ", ".join(here))
-    return Finding("engine", False, "none is installed, so no bundle runs", "pip install 'edgekit[onnxruntime]'")
+def engine_findings(installed: dict[str, str]) -> list[Finding]:
+    """Which engines are here, and whether each can be imported: tried in a process of its own, since some crash."""
+    here = {name: installed[name] for name in ENGINES if name in installed}
+    if not here:
+        return [Finding("engine", False, "none is installed, so no bundle runs", "pip install 'edgekit[onnxruntime]'")]
+    told = ", ".join(f"{name} {version}" for name, version in here.items())
+    missing = [name for name in ENGINES if name not in here and name != "tflite-runtime"]
+    detail = f"{told}; missing: {', '.join(missing)}" if missing else told
+    return [Finding("engine", True, detail), *(_import(name) for name in here)]
+
+
+def _import(package: str) -> Finding:
+    began = time.perf_counter()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", ENGINES[package]],
+            capture_output=True,
+            text=True,
+            env=process.environment(),
+            timeout=120,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Finding(f"import {package}", False, str(error), f"pip install --force-reinstall {package}")
+    if done.returncode == 0:
+        return Finding(f"import {package}", True, f"{time.perf_counter() - began:.1f} s with Python's own start")
+    cause = f"signal {-done.returncode}" if done.returncode < 0 else (done.stderr.strip().splitlines() or ["fails"])[-1]
+    fix = "This processor lacks what the wheel was built for." if done.returncode == -signal.SIGILL else ""
+    return Finding(f"import {package}", False, cause, fix or f"pip install --force-reinstall {package}")
 
 
 def _resolved() -> list[Finding]:

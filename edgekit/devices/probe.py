@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit._version import __version__
-from edgekit.runtimes.isa import cpu_flags, detect
+from edgekit.runtimes.isa import cpu_flags, cpu_model, detect
 from edgekit.runtimes.threads import cgroup_quota, usable_cpus
 
 # What INT8 and float kernels ask for; the other hundred flags of a processor say nothing about us.
@@ -19,7 +19,10 @@ TELLING_FLAGS = [
     *("avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"),
     *("asimd", "neon", "asimddp", "asimdhp", "fphp", "i8mm", "bf16", "sve", "sve2", "hypervisor"),
 ]
-PACKAGES = ("numpy", "tokenizers", "onnxruntime", "torch", "transformers", "onnx", "nncf")
+PACKAGES = (
+    *("numpy", "tokenizers", "onnxruntime", "openvino", "ai-edge-litert", "tflite-runtime"),
+    *("torch", "transformers", "onnx", "nncf", "litert-torch", "ai-edge-quantizer"),
+)
 
 
 def environment(root: Path = Path("/")) -> dict[str, Any]:
@@ -50,19 +53,6 @@ def environment(root: Path = Path("/")) -> dict[str, Any]:
         "edgekit": __version__,
         "versions": versions(PACKAGES),
     }
-
-
-def cpu_model(root: Path = Path("/")) -> str:
-    """The processor's name; on boards whose /proc/cpuinfo has none, the board's."""
-    found: dict[str, str] = {}
-    for line in (_text(root / "proc/cpuinfo") or "").splitlines():
-        key, _, value = line.partition(":")
-        found.setdefault(key.strip().lower(), value.strip())
-    for key in ("model name", "hardware", "model"):
-        if found.get(key) and not found[key].isdigit():
-            return found[key]
-    board = (_text(root / "proc/device-tree/model") or "").strip("\0 ")
-    return board or platform.processor() or platform.machine()
 
 
 def versions(names: tuple[str, ...] | list[str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ import numpy as np
 from edgekit.bundle import Bundle, open_bundle
 from edgekit.devices.child import run_child
 from edgekit.devices.probe import environment
-from edgekit.errors import InputError, MissingDependencyError
+from edgekit.errors import EngineError, InputError, MissingDependencyError
 from edgekit.progress import Progress, Silent
 from edgekit.runtimes import engines
+from edgekit.runtimes.choose import Choice, pip_line
 
 LENGTHS = (16, 32, 128)
 WORDS = ["the", "film", "was", "a", "quiet", "surprise", "and", "we", "stayed", "until", "its", "very", "end"]
@@ -23,11 +24,17 @@ WORDS = ["the", "film", "was", "a", "quiet", "surprise", "and", "we", "stayed", 
 
 @dataclass(frozen=True)
 class Profile:
-    """``rows`` as the design's JSON has them; ``environment`` of :func:`edgekit.devices.probe.environment`."""
+    """``rows`` as the design's JSON has them; ``environment`` of :func:`edgekit.devices.probe.environment`.
+
+    ``choice``: the engine, file and threads that did best, and why; ``failed``: file, engine and cause of what could
+    not be measured.
+    """
 
     bundle: str
     environment: dict[str, Any]
     rows: list[dict[str, Any]]
+    choice: dict[str, Any]
+    failed: list[dict[str, str]]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with ``schema_version``."""
@@ -37,6 +44,8 @@ class Profile:
             "basis": "measured",
             "environment": self.environment,
             "rows": self.rows,
+            "choice": self.choice,
+            "failed": self.failed,
         }
 
 
@@ -46,7 +55,7 @@ def profile(
     lengths: Sequence[int] | None = None,
     batches: Sequence[int] = (1,),
     files: Sequence[str] | None = None,
-    engine: str = "auto",
+    engine: str | Sequence[str] = "auto",
     precisions: Sequence[str] | None = None,
     runs: int = 200,
     warmup: int = 20,
@@ -55,10 +64,10 @@ def profile(
     """Measure every combination of model file, ``threads``, ``batches`` and ``lengths`` (tokens, special ones too).
 
     ``lengths`` None takes 16, 32 and 128, up to the model's longest window. ``files`` None takes those whose engine is
-    installed; ``engine`` and ``precisions`` narrow that. A row's times are ms over ``runs`` after ``warmup``;
-    ``load_ms`` starts before the first import; ``rss_mb`` is the process's peak, ``rss_steady_mb`` what it holds after
-    the runs.
-    Raises InputError, BundleError, EngineError.
+    installed; ``engine`` (one or several) and ``precisions`` narrow that. A row's times are ms over ``runs`` after
+    ``warmup``; ``load_ms`` starts before the first import; ``rss_mb`` is the process's peak, ``rss_steady_mb`` what it
+    holds after the runs. What fails in its engine is told in ``failed`` and the rest goes on.
+    Raises InputError, BundleError, MissingDependencyError, EngineError when nothing could be measured.
     """
     bundle = open_bundle(path)
     longest = bundle.manifest.task.max_length
@@ -69,15 +78,17 @@ def profile(
                 raise InputError(f"--{name}", found=value, expected=f"1 to {most}")
     if runs < 1 or warmup < 0:
         raise InputError("--runs and --warmup", found=f"{runs} and {warmup}", expected="at least 1 and 0")
-    chosen = _files(bundle, files, engine, precisions)
+    chosen = _choices(bundle, files, [engine] if isinstance(engine, str) else list(engine), precisions)
     words = _words(bundle)
     grid = list(itertools.product(chosen, threads, batches, wanted))
     seen, rows = environment(), []
+    failed: dict[Choice, str] = {}
     handle = progress.start("profile", len(grid))
-    for file, count, batch, length in grid:
+    for choice, count, batch, length in grid:
         job = {
             "bundle": str(bundle.root),
-            "file": file,
+            "file": choice.file,
+            "engine": choice.engine,
             "threads": count,
             "batch": batch,
             "length": length,
@@ -85,37 +96,83 @@ def profile(
             "warmup": warmup,
             "words": words,
         }
-        rows.append(_row(job, run_child(job)))
-        progress.advance(handle, note=f"{file}, {count} threads, {length} tokens")
+        if choice not in failed:
+            try:
+                rows.append(_row(job, run_child(job)))
+            except EngineError as error:
+                failed[choice] = str(error)
+        progress.advance(handle, note=f"{choice.engine}, {choice.file}, {count} threads, {length} tokens")
     progress.finish(handle)
-    return Profile(str(path), seen, rows)
+    rows = [row for row in rows if Choice(row["file"], row["engine"]) not in failed]
+    causes = [{**one._asdict(), "cause": cause} for one, cause in failed.items()]
+    if not rows:
+        told = "; ".join(f"{one['engine']} ({one['file']}): {one['cause']}" for one in causes)
+        raise EngineError(f"nothing of {bundle.root.name} could be measured", found=told, fix="See `edgekit doctor`.")
+    late = {model.path for model in bundle.manifest.models if model.failed}
+    return Profile(str(path), seen, rows, best(rows, late), causes)
 
 
-def _files(bundle: Bundle, files: Sequence[str] | None, engine: str, precisions: Sequence[str] | None) -> list[str]:
-    models = bundle.manifest.models
-    for kind, asked, have in (
-        ("engine", [] if engine == "auto" else [engine], {model.engine for model in models}),
+def best(rows: Sequence[dict[str, Any]], late: Set[str] = frozenset()) -> dict[str, Any]:
+    """``engine``, ``file`` and ``threads`` with the least p50, and ``why``. Files of ``late`` count if none else is.
+
+    Over several lengths p50 is their geometric mean; of several batch sizes the least counts.
+    """
+    rows = [row for row in rows if row["file"] not in late] or list(rows)
+    least = min(row["batch"] for row in rows)
+    times: dict[tuple[str, str, int], list[float]] = {}
+    for row in rows:
+        if row["batch"] == least:
+            times.setdefault((row["engine"], row["file"], row["threads"]), []).append(row["p50_ms"])
+    mean = {key: float(np.exp(np.log(values).mean())) for key, values in times.items()}
+    ranked = sorted(mean, key=lambda key: (mean[key], key[2]))
+    first = ranked[0]
+    lengths = ", ".join(map(str, sorted({row["length"] for row in rows})))
+    why = f"the least p50 of {len(ranked)} measured, {mean[first]:.2f} ms at {lengths} tokens"
+    other = next((key for key in ranked if key[:2] != first[:2]), None)
+    if other:
+        why += f"; next {other[0]}, {other[1]}, threads {other[2]}: {mean[other]:.2f} ms"
+    for same in ranked[1:]:
+        if same[:2] == first[:2]:
+            why += f"; on threads {same[2]}: {mean[same]:.2f} ms"
+    return {"engine": first[0], "file": first[1], "threads": first[2], "why": why}
+
+
+def _choices(
+    bundle: Bundle, files: Sequence[str] | None, asked: list[str], precisions: Sequence[str] | None
+) -> list[Choice]:
+    """What to measure, in the order of ``asked`` engines, then of the manifest."""
+    models, wanted = bundle.manifest.models, [] if "auto" in asked else asked
+    readers = {model.path: engines.readers(model.engine) for model in models}
+    for kind, names, have in (
+        ("engine", wanted, {name for model in models for name in readers[model.path] or [model.engine]}),
         ("precision", precisions or [], {model.precision for model in models}),
     ):
-        for name in asked:
+        for name in names:
             if name not in have:
                 raise InputError(
                     f"{kind} {name}", found=f"none in {bundle.root.name}", expected=", ".join(sorted(have))
                 )
-    offered = [m for m in models if engine in ("auto", m.engine) and (not precisions or m.precision in precisions)]
+    models = [model for model in models if not precisions or model.precision in precisions]
+    models = [model for model in models if not wanted or set(wanted) & set(readers[model.path])]
     if files is not None:
-        known = {model.path for model in offered}
+        known = {model.path for model in models}
         for name in files:
             if name not in known:
                 raise InputError(f"model file {name}", expected=", ".join(sorted(known)) or "none for this engine")
-        return list(files)
-    runnable = [model.path for model in offered if engines.installed(model.engine)]
-    if not runnable:
-        wanted = ", ".join(sorted({model.engine for model in offered})) or engine
+        models = [model for model in models if model.path in files]
+    for name in wanted:
+        if not engines.installed(name):
+            raise MissingDependencyError(f"engine {name}", found="not installed", fix=pip_line(name))
+    chosen = [Choice(model.path, name) for name in wanted for model in models if name in readers[model.path]]
+    if not wanted:
+        here = {model.path: next(filter(engines.installed, readers[model.path]), None) for model in models}
+        chosen = [Choice(path, name) for path, name in here.items() if name]
+    if not chosen:
+        named = sorted({model.engine for model in models})
         raise MissingDependencyError(
-            f"no installed engine runs {bundle.root.name}", expected=wanted, fix=f"pip install 'edgekit[{wanted}]'"
+            f"no installed engine runs {bundle.root.name}", expected=", ".join(named), fix=pip_line(named[0])
         )
-    return runnable
+    return chosen
 
 
 def _words(bundle: Bundle) -> list[str]:

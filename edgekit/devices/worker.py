@@ -12,7 +12,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from edgekit.errors import EdgekitError
+from edgekit.errors import EdgekitError, EngineError
 
 if TYPE_CHECKING:
     from edgekit.runtimes.model import Model
@@ -23,13 +23,16 @@ VARIANTS = 4  # texts that the runs go through, so that no cache learns one by h
 def measure(job: dict[str, Any]) -> dict[str, Any]:
     """One row: ``job`` has bundle, file, threads, batch, length, runs, warmup, words. Times in ms, memory in MB.
 
-    With ``texts`` in the job, those are answered one by one instead, and memory alone is told.
+    ``engine`` may name the engine. With ``texts`` in the job, those are answered one by one instead, and memory alone
+    is told; with ``answers``, see :func:`answers`.
     """
+    if "answers" in job:
+        return answers(job)
     clock = time.perf_counter_ns
     began = clock()
     from edgekit.runtimes.load import load
 
-    model = load(job["bundle"], threads=job["threads"], file=job["file"])
+    model = load(job["bundle"], threads=job["threads"], engine=job.get("engine", "auto"), file=job["file"])
     loaded = clock()
     if "texts" in job:
         for one in job["texts"]:
@@ -57,6 +60,29 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         "parts_ms": [[part / 1e6 for part in row] for row in parts],
         **memory(),
     }
+
+
+def answers(job: dict[str, Any]) -> dict[str, Any]:
+    """What each (file, engine) of ``answers`` gives for each of ``texts`` alone: ``outputs``, or the ``error``.
+
+    ``held``: the instruction set that hold.c must hold this process to, None for none; EngineError when it is not so.
+    """
+    from edgekit.bundle import open_bundle
+    from edgekit.runtimes.golden import alone
+    from edgekit.runtimes.load import load_file
+
+    if job["held"] != os.environ.get("EDGEKIT_HELD"):
+        raise EngineError("hold.c", found="it was not preloaded", expected=f"a process held to {job['held']}")
+    bundle = open_bundle(job["bundle"], check_hashes=False)
+    models = {model.path: model for model in bundle.manifest.models}
+    found: list[dict[str, Any]] = []
+    for file, engine in job["answers"]:
+        try:
+            model = load_file(bundle, models[file], job["threads"], engine)
+            found.append({"outputs": [output.tolist() for output in alone(model, job["texts"])]})
+        except Exception as error:  # this one's answer; the others may do better
+            found.append({"error": " ".join(str(error).split())})
+    return {"answers": found}
 
 
 def _parts(model: Model, texts: list[str]) -> tuple[int, int, int]:

@@ -1,0 +1,10 @@
+"""Torch: one encoder for teacher and student, losses, the training loop, structured pruning."""
+
+from __future__ import annotations
+
+import logging
+
+# transformers imports torchao where it is installed (litert-torch brings it). Nothing of it is used here, and it warns
+# of its CUDA parts and of torch's internals at every start.
+for _name in ("torchao", "torch.utils._pytree"):
+    logging.getLogger(_name).setLevel(logging.ERROR)

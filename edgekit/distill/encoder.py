@@ -6,6 +6,8 @@ embeddings of segment 0 are folded into the position table, so no third input is
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +77,7 @@ class States:
     qkv: list[tuple[Tensor, Tensor, Tensor]]  # a layer: query, key, value, each (B, A, T, D)
 
 
-def _activation(name: str, x: Tensor) -> Tensor:
+def activation(name: str, x: Tensor) -> Tensor:
     if name == "gelu":
         return F.gelu(x)
     if name in ("gelu_new", "gelu_pytorch_tanh"):
@@ -97,6 +99,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(heads * self.dim, config.hidden_size)
         self.dropout = config.dropout
         self.head_mask: Tensor | None = None  # (B, heads), only while importance is measured
+        self.plain = False  # see Encoder.as_plain
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, T, H) -> query, key, value, each (B, A, T, D)."""
@@ -106,7 +109,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         b, t, _ = x.shape
-        if torch.onnx.is_in_onnx_export():
+        if self.plain:
             # one reshape and one transpose for all three: a split along heads then copies whole blocks
             packed = self.qkv(x).view(b, t, 3 * self.heads, self.dim).transpose(1, 2)
             q, k, v = packed.split(self.heads, dim=1)
@@ -139,7 +142,7 @@ class Layer(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         attended, q, k, v = self.attention(x, mask)
         x = self.attention_norm(x + self.dropout(attended))
-        inner = _activation(self.activation, self.up(x))
+        inner = activation(self.activation, self.up(x))
         if self.ffn_mask is not None:
             inner = inner * self.ffn_mask[:, None, :]
         return self.ffn_norm(x + self.dropout(self.down(inner))), q, k, v
@@ -164,11 +167,27 @@ class Encoder(PreTrainedModel):
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.hidden_size, config.hidden_size) if config.head_activation else None
         self.classifier = nn.Linear(config.hidden_size, len(config.labels)) if config.labels else None
+        self.plain = False
         self.post_init()
 
     def blocks(self) -> list[Layer]:
         """The transformer layers, first to last."""
         return [layer for layer in self.layers if isinstance(layer, Layer)]
+
+    @contextmanager
+    def as_plain(self) -> Iterator[Encoder]:
+        """Within: the same mathematics in evaluation mode, in the plain operators that exporters and engines like."""
+        parts: list[Encoder | Attention] = [self, *(block.attention for block in self.blocks())]
+        was_training = self.training
+        self.eval()
+        for part in parts:
+            part.plain = True
+        try:
+            yield self
+        finally:
+            for part in parts:
+                part.plain = False
+            self.train(was_training)
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear | nn.Embedding):
@@ -196,12 +215,12 @@ class Encoder(PreTrainedModel):
                 x = x[:, 0]
             else:
                 count = real.sum(1, keepdim=True).clamp(min=1.0)
-                if torch.onnx.is_in_onnx_export():  # engines run a product faster than a masked sum
+                if self.plain:  # engines run a product faster than a masked sum
                     x = torch.matmul(real[:, None, :], x).squeeze(1) / count
                 else:
                     x = (x * real[:, :, None]).sum(1) / count
         if self.head is not None:
-            x = _activation(self.config.head_activation, self.head(x))
+            x = activation(self.config.head_activation, self.head(x))
         if self.classifier is not None:
             return self.classifier(self.dropout(x))
         if self.config.normalize:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from edgekit.bundle.records import TaskSpec
-from edgekit.errors import ModelError
 from edgekit.evaluate.predictors import Predictor, RuntimePredictor, TorchPredictor
-from edgekit.runtimes.model import Model
-
-ONNX_FILES = ("model.onnx", "tokenizer.json")
+from edgekit.runtimes import artifact
 
 
 def open_predictor(folder: Path, threads: int = 1) -> Predictor:
@@ -18,23 +13,6 @@ def open_predictor(folder: Path, threads: int = 1) -> Predictor:
 
     ``threads`` is what a single answer runs with. Raises ModelError when the folder holds neither.
     """
-    if not (folder / "artifact.json").is_file():
+    if not artifact.is_artifact(folder):
         return TorchPredictor(folder, threads)
-    about = json.loads((folder / "artifact.json").read_text("utf-8"))
-    if about.get("kind") != "onnx":
-        raise ModelError(f"{folder / 'artifact.json'}: kind", found=repr(about.get("kind")), expected="onnx")
-    model = Model.from_files(
-        folder / "model.onnx",
-        folder / "tokenizer.json",
-        read_spec(folder),
-        engine=about["engine"],
-        precision=about["precision"],
-        threads=threads,
-    )
-    return RuntimePredictor(model, sum((folder / name).stat().st_size for name in ONNX_FILES))
-
-
-def read_spec(folder: Path) -> TaskSpec:
-    """The task.json of an exported model."""
-    spec: TaskSpec = TaskSpec.from_dict(json.loads((folder / "task.json").read_text("utf-8")), "task.json")
-    return spec
+    return RuntimePredictor(artifact.load(folder, threads), artifact.size_bytes(folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from edgekit.export.onnx import ExportReport, export_onnx
+from edgekit.export.onnx import export_onnx
+from edgekit.export.parity import ExportReport
 
 __all__ = ["ExportReport", "export_onnx"]

@@ -85,6 +85,11 @@ def weight_matmuls(graph: Graph) -> dict[str, onnx.NodeProto]:
     return {linear_name(n): n for n in graph.proto.node if n.op_type == "MatMul" and n.input[1] in graph.tensors}
 
 
+def copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A model of its own with the same content."""
+    return onnx.ModelProto.FromString(model.SerializeToString())
+
+
 def save(model: onnx.ModelProto, path: Path) -> int:
     """Write ``model`` so that equal models give equal bytes; returns the size. Whole or not at all."""
     data = model.SerializeToString(deterministic=True)

@@ -14,11 +14,11 @@ from onnx import TensorProto, helper
 from edgekit.export.graph import Graph
 
 
-def quantize_rows(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def quantize_rows(table: NDArray[np.float32], largest_code: int = 127) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """float32 (rows, width) -> INT8 of that shape, scales (rows, 1); nothing is off by more than half its scale."""
-    largest = np.abs(table).max(axis=1, keepdims=True)
-    scales = np.where(largest > 0, largest / 127, 1).astype(np.float32)
-    return np.clip(np.rint(table / scales), -127, 127).astype(np.int8), scales
+    scales = np.abs(table).max(axis=1, keepdims=True) / np.float32(largest_code)
+    scales = np.where(scales >= np.finfo(np.float32).tiny, scales, 1).astype(np.float32)
+    return np.clip(np.rint(table / scales), -largest_code, largest_code).astype(np.int8), scales
 
 
 def int8_embeddings(model: onnx.ModelProto) -> list[str]:
@@ -28,7 +28,7 @@ def int8_embeddings(model: onnx.ModelProto) -> list[str]:
     done: list[str] = []
     for node in graph.proto.node:
         table = graph.constant(node.input[0]) if node.op_type in ("Gather", "Slice") else None
-        if table is None or table.dtype != np.float32 or table.ndim != 2 or not _takes_rows(graph, node):
+        if table is None or table.dtype != np.float32 or table.ndim != 2 or not takes_rows(graph, node):
             nodes.append(node)
             continue
         name, out = node.input[0], node.output[0]
@@ -48,7 +48,7 @@ def int8_embeddings(model: onnx.ModelProto) -> list[str]:
     return done
 
 
-def _takes_rows(graph: Graph, node: onnx.NodeProto) -> bool:
+def takes_rows(graph: Graph, node: onnx.NodeProto) -> bool:
     """Whether ``node`` picks whole rows: a Gather along axis 0, or a Slice of axis 0 alone."""
     if node.op_type == "Gather":
         return all(a.i == 0 for a in node.attribute if a.name == "axis")

@@ -1,6 +1,6 @@
 """The form in which onnxruntime's CPU kernels run a graph fastest; the numbers stay the same.
 
-Its own fusions at load would find most of this, but leave the bias outside of INT8 products, push transposes where they
+Its own fusions at load would find some of this, but leave the bias outside of INT8 products, push transposes where they
 cost more, and fuse SkipLayerNormalization, whose CPU kernel was measured slower than Add and LayerNormalization.
 """
 
@@ -11,17 +11,15 @@ import onnx
 from onnx import helper
 
 from edgekit.export.graph import Graph
-
-DOMAIN = "com.microsoft"
+from edgekit.quantize.attention import DOMAIN, attention_scores, quantized_attention
 
 
 def lower(model: onnx.ModelProto) -> onnx.ModelProto:
     """Rewrite ``model`` in place for onnxruntime and return it."""
     graph = Graph(model)
-    _int8_products(graph)
-    graph.prune()
-    _attention_scores(graph)
-    graph.prune()
+    for rewrite in (_static_products, _dynamic_products, quantized_attention, attention_scores):
+        rewrite(graph)
+        graph.prune()
     for value in (*graph.proto.input, *graph.proto.output):
         # without these names no shape is known to be equal to another, which SkipLayerNormalization's fusion needs
         for dim in value.type.tensor_type.shape.dim:
@@ -31,9 +29,9 @@ def lower(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _int8_products(graph: Graph) -> None:
+def _static_products(graph: Graph) -> None:
     """MatMul(DQ(Q(x)), DQ(w)) + bias -> MatMulIntegerToFloat(Q(x), w, scales, zero points, bias)."""
-    fused: dict[int, list[onnx.NodeProto]] = {}
+    fused: dict[int, onnx.NodeProto] = {}
     for node in graph.proto.node:
         left, right = (graph.maker.get(name) for name in node.input[:2]) if node.op_type == "MatMul" else (None, None)
         if left is None or right is None or {left.op_type, right.op_type} != {"DequantizeLinear"}:
@@ -41,29 +39,49 @@ def _int8_products(graph: Graph) -> None:
         weight = graph.constant(right.input[0])
         if weight is None or weight.dtype != np.int8 or left.input[0] not in graph.maker:
             continue
-        zero = graph.constant(right.input[2]) if len(right.input) > 2 else None
-        weight_zero = right.input[2] if zero is not None and np.any(zero) else ""
-        quantize = graph.maker[left.input[0]]
-        activation_zero = _unsigned(graph, quantize)
-        if activation_zero is None:
+        zero = _unsigned(graph, graph.maker[left.input[0]])
+        if zero is None:
             continue
-        readers = graph.readers[node.output[0]]
-        add = readers[0] if len(readers) == 1 and readers[0].op_type == "Add" else None
-        bias = next((name for name in add.input if name in graph.tensors), "") if add is not None else ""
-        last = add if add is not None and bias else node
-        fused[id(last)] = [
-            helper.make_node(
-                "MatMulIntegerToFloat",
-                [left.input[0], right.input[0], left.input[1], right.input[1], activation_zero, weight_zero, bias],
-                [last.output[0]],
-                f"{node.name}IntegerToFloat",
-                domain=DOMAIN,
-            )
-        ]
-    nodes: list[onnx.NodeProto] = []
+        codes = [left.input[0], right.input[0], left.input[1], right.input[1], zero, _zero_of(graph, right, 2)]
+        last, product = _product(graph, node, node, codes)
+        fused[id(last)] = product
+    graph.set_nodes([fused.get(id(node), node) for node in graph.proto.node])
+
+
+def _dynamic_products(graph: Graph) -> None:
+    """Cast(MatMulInteger(x, w)) * (scale * scales) + bias -> MatMulIntegerToFloat(x, w, scales, zero points, bias)."""
+    fused: dict[int, onnx.NodeProto] = {}
     for node in graph.proto.node:
-        nodes += fused.get(id(node), [node])
-    graph.set_nodes(nodes)
+        if node.op_type != "MatMulInteger":
+            continue
+        cast = graph.readers[node.output[0]][0]
+        scaled = graph.readers[cast.output[0]][0]
+        scales = graph.maker.get(scaled.input[1]) if (cast.op_type, scaled.op_type) == ("Cast", "Mul") else None
+        if scales is None or scales.op_type != "Mul":
+            continue
+        codes = [*node.input[:2], *scales.input, node.input[2], _zero_of(graph, node, 3)]
+        last, product = _product(graph, node, scaled, codes)
+        fused[id(last)] = product
+    graph.set_nodes([fused.get(id(node), node) for node in graph.proto.node])
+
+
+def _product(
+    graph: Graph, node: onnx.NodeProto, end: onnx.NodeProto, codes: list[str]
+) -> tuple[onnx.NodeProto, onnx.NodeProto]:
+    """The last node that is replaced, ``end`` or the Add of a bias after it, and the product in its place."""
+    readers = graph.readers[end.output[0]]
+    add = readers[0] if len(readers) == 1 and readers[0].op_type == "Add" else None
+    bias = next((name for name in add.input if name in graph.tensors), "") if add is not None else ""
+    last = add if add is not None and bias else end
+    name = f"{node.name}IntegerToFloat"
+    return last, helper.make_node("MatMulIntegerToFloat", [*codes, bias], [last.output[0]], name, domain=DOMAIN)
+
+
+def _zero_of(graph: Graph, node: onnx.NodeProto, index: int) -> str:
+    """The name of the weight's zero point, empty where all are 0."""
+    name = node.input[index] if len(node.input) > index else ""
+    zero = graph.constant(name)
+    return name if zero is not None and np.any(zero) else ""
 
 
 def _unsigned(graph: Graph, quantize: onnx.NodeProto) -> str | None:
@@ -85,32 +103,3 @@ def _unsigned(graph: Graph, quantize: onnx.NodeProto) -> str | None:
         for node in graph.readers[quantize.output[0]]:
             node.input[2] = shifted
     return str(quantize.input[2])
-
-
-def _attention_scores(graph: Graph) -> None:
-    """MatMul(q, Transpose(k)) * scale -> FusedMatMul(q, k), which reads k as it lies."""
-    fused: dict[int, onnx.NodeProto] = {}
-    for node in graph.proto.node:
-        transpose = graph.maker.get(node.input[1]) if node.op_type == "MatMul" else None
-        if transpose is None or transpose.op_type != "Transpose":
-            continue
-        axes = list(next((a.ints for a in transpose.attribute if a.name == "perm"), []))
-        if len(axes) < 2 or axes != [*range(len(axes) - 2), len(axes) - 1, len(axes) - 2]:
-            continue
-        readers = graph.readers[node.output[0]]
-        scale = readers[0] if len(readers) == 1 and readers[0].op_type == "Mul" else None
-        factor = (
-            next((v for v in map(graph.constant, scale.input) if v is not None), None) if scale is not None else None
-        )
-        last, alpha = (scale, float(factor.reshape(-1)[0])) if factor is not None and factor.size == 1 else (node, 1.0)
-        assert last is not None
-        fused[id(last)] = helper.make_node(
-            "FusedMatMul",
-            [node.input[0], transpose.input[0]],
-            [last.output[0]],
-            f"{node.name}Transposed",
-            domain=DOMAIN,
-            transB=1,
-            alpha=alpha,
-        )
-    graph.set_nodes([fused.get(id(node), node) for node in graph.proto.node])

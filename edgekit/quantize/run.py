@@ -11,20 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
+from edgekit.distill import ranges
 from edgekit.errors import EdgekitError, StageError
 from edgekit.evaluate import parity
-from edgekit.export.graph import save
-from edgekit.export.onnx import read_spec, write_records
 from edgekit.progress import Progress, Silent
-from edgekit.quantize import choose
-from edgekit.quantize.candidates import Feed, Quantizer, restore, variants
-from edgekit.quantize.embeddings import int8_embeddings
-from edgekit.quantize.lower import lower
+from edgekit.quantize import choose, qat, sensitivity
+from edgekit.quantize.backend import Feed, Source, open_backend
 from edgekit.quantize.report import Candidate, QuantizeReport
-from edgekit.quantize.sensitivity import Sensitivity, rank
+from edgekit.quantize.sensitivity import Sensitivity
 from edgekit.recipe.stages import QuantizeConfig
+from edgekit.runtimes import artifact
 from edgekit.runtimes.model import Model
 from edgekit.runtimes.preprocess import TextPreprocessor
 from edgekit.runtimes.threads import usable_cpus
@@ -34,87 +31,101 @@ COMPARED = 64  # calibration texts that outputs are compared on
 
 
 def quantize(
-    onnx_folder: Path,
+    fp32_folder: Path,
+    torch_folder: Path,
     out: Path,
     config: QuantizeConfig,
     calibration: list[str],
     judge: Judge,
+    precision: str = "w8a8",
     seed: int = 0,
     threads: int = 1,
     progress: Progress = Silent(),
     bound: float | None = None,
 ) -> QuantizeReport:
-    """Write an INT8 artifact to ``out`` (model.onnx, tokenizer.json, task.json, artifact.json) from ``onnx_folder``.
+    """Write an artifact of ``precision`` to ``out``, for the engine that the artifact ``fp32_folder`` is for.
 
-    ``calibration``: training texts; ``judge``: what a model loses against fp32, in metric units (positive is worse),
-    and details for the report; ``threads``: for the timing; the rest uses every processor; ``bound``: the largest drop
-    allowed, ``config.gate.max_drop`` unless given. The same inputs and choice give the same bytes.
+    ``torch_folder``: the model that it was exported from; ``calibration``: training texts; ``judge``: what a model
+    loses against fp32, in metric units (positive is worse), and details for the report; ``threads``: for the timing;
+    the rest uses every processor; ``bound``: the largest drop allowed, ``config.gate.max_drop`` unless given.
+    The same inputs and choice give the same bytes.
     Raises StageError, with what was measured, when no candidate keeps within the bound.
     """
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         limit = config.gate.max_drop if bound is None else bound
-        trial = _Trial(Path(onnx_folder), Path(scratch), config, calibration, judge, limit, seed, threads, progress)
-        for name in dict.fromkeys(config.candidates):
+        trial = _Trial(
+            Path(fp32_folder), Path(torch_folder), Path(scratch), config, calibration, judge, limit, precision, seed
+        )
+        trial.threads, trial.progress = threads, progress
+        for name in trial.names():
             trial.attempt(name)
         return trial.finish(Path(out), began)
 
 
 class _Trial:
-    """State of one run: the graph, float but for its tables, its inputs and fp32 outputs, and what was tried so far."""
+    """State of one run: the backend, its inputs and fp32 outputs, and what was tried so far."""
 
     def __init__(
         self,
-        source: Path,
+        fp32: Path,
+        torch: Path,
         scratch: Path,
         config: QuantizeConfig,
         calibration: list[str],
         judge: Judge,
         bound: float,
+        precision: str,
         seed: int,
-        threads: int,
-        progress: Progress,
     ) -> None:
         if not calibration:
             raise StageError("calibration texts", found="none", expected="at least one training text")
-        self.source, self.scratch, self.config, self.seed, self.threads = source, scratch, config, seed, threads
-        self.judge, self.progress, self.bound = judge, progress, bound
-        self.spec = read_spec(source)
-        self.base = onnx.load(str(source / "model.onnx"))
-        if config.embeddings_int8:
-            int8_embeddings(self.base)  # first, since every later copy of the graph is then a fraction of its size
+        self.fp32, self.scratch, self.config, self.precision = fp32, scratch, config, precision
+        self.judge, self.bound = judge, bound
+        self.threads = 1
+        self.progress: Progress = Silent()
+        self.engine, self.spec = artifact.read(fp32).engine, artifact.read_spec(fp32)
         self.texts = calibration[: config.calibration_examples]
-        windows = TextPreprocessor(source / "tokenizer.json", self.spec).windows(self.texts)
-        self.feeds: list[Feed] = [
+        windows = TextPreprocessor(fp32 / "tokenizer.json", self.spec).windows(self.texts)
+        feeds: list[Feed] = [
             {"input_ids": np.array([w.ids], np.int64), "attention_mask": np.ones((1, len(w.ids)), np.int64)}
             for w in windows[: config.calibration_examples]
         ]
-        self.reference = self._load(source / "model.onnx", "fp32", usable_cpus())
-        self.expected = self._answers(self.reference)
+        self._trained = precision == "w8a8" and self.engine in qat.ENGINES and ranges.exist(torch)
+        self.backend = open_backend(
+            self.engine, Source(fp32, torch, feeds, config.embeddings_int8, seed, config.reduce_range)
+        )
+        self.expected = self._answers(artifact.load(fp32, usable_cpus()))
         self.candidates: list[Candidate] = []
         self.ranking: dict[str, list[Sensitivity]] = {}
-        self.quantized: dict[str, onnx.ModelProto] = {}
+        self.quantized: dict[str, Any] = {}
+
+    def names(self) -> list[str]:
+        """The candidates to try. A model that was trained for INT8 is rounded as it was in training, and that alone."""
+        if self._trained:
+            return [qat.NAME]
+        return list(dict.fromkeys(self.config.candidates_for(self.engine, self.precision)))
 
     def attempt(self, name: str) -> None:
         """Try the variants of ``name`` until one passes whole; else the best of them with its worst parts in float."""
         tried: list[Candidate] = []
-        for label, quantizer in variants(name):
-            candidate = self._whole(label, quantizer)
+        for label, make in self.backend.variants(name):
+            candidate = self._whole(label, make)
             self.candidates.append(candidate)
             if candidate.drop is None:
                 continue
             tried.append(candidate)
             if candidate.drop <= self.bound:
                 return
-        if tried and self.config.float_layers != 0:
+        if tried and not self._trained and self.config.float_layers != 0 and self._has_matrices():
             self._keep_some_float(min(tried, key=lambda c: c.drop or 0.0))
 
-    def _whole(self, label: str, quantizer: Quantizer) -> Candidate:
+    def _whole(self, label: str, make: Callable[[], Any]) -> Candidate:
         began = time.perf_counter()
-        self.progress.say(f"quantize: {label}")
-        candidate = Candidate(label)
+        self.progress.say(f"quantize for {self.engine}, {self.precision}: {label}")
+        candidate = Candidate(label, self.precision)
         try:
-            self.quantized[label] = quantizer(self.base, self.feeds, self.seed)
+            self.quantized[label] = make()
             self._judge(candidate, self.quantized[label])
         except EdgekitError as error:
             candidate.reason = f"failed: {error}"
@@ -133,8 +144,8 @@ class _Trial:
         best: Candidate | None = None
         count = high
         while low <= high:
-            candidate = Candidate(f"{whole.name}-float-{count}", float_matrices=order[:count])
-            self._judge(candidate, restore(self.quantized[whole.name], self.base, set(order[:count])))
+            candidate = Candidate(f"{whole.name}-float-{count}", self.precision, float_matrices=order[:count])
+            self._judge(candidate, self.backend.keep_float(self.quantized[whole.name], set(order[:count])))
             if candidate.drop is not None and candidate.drop <= self.bound:
                 best, high = candidate, count - 1
             elif best is None:  # not even with all that may stay in float
@@ -149,13 +160,19 @@ class _Trial:
 
     def _ranked(self, name: str) -> list[Sensitivity]:
         if name not in self.ranking:
-            self.ranking[name] = rank(self.quantized[name], self.base, self.feeds, usable_cpus(), self.progress)
+            texts = self.texts[: sensitivity.TEXTS]
+            reference = _flat(artifact.load(self.fp32, usable_cpus()).logits(texts))
+
+            def outputs(model: Any) -> sensitivity.Outputs:
+                return _flat(self._loaded(self._written("alone", model)).logits(texts))
+
+            self.ranking[name] = sensitivity.rank(self.backend, self.quantized[name], reference, outputs, self.progress)
         return self.ranking[name]
 
-    def _judge(self, candidate: Candidate, model: onnx.ModelProto) -> None:
-        path = self._path(candidate.name)
-        candidate.size_bytes = save(lower(onnx.ModelProto.FromString(model.SerializeToString())), path)
-        loaded = self._load(path, "w8a8", usable_cpus())
+    def _judge(self, candidate: Candidate, model: Any) -> None:
+        folder = self._written(candidate.name, model)
+        candidate.size_bytes = sum((folder / name).stat().st_size for name in artifact.read(folder).files)
+        loaded = self._loaded(folder)
         near = parity(self.expected, self._answers(loaded))
         candidate.cosine_mean, candidate.cosine_min = near.cosine_mean, near.cosine_min
         drop, candidate.details = self.judge(loaded)
@@ -175,33 +192,47 @@ class _Trial:
                 "no INT8 candidate is within the bound",
                 found=measured,
                 expected=f"a drop of at most {self.bound:g}",
-                fix="Raise stages.quantize.gate.max_drop, or allow more float_layers.",
+                fix="Raise stages.quantize.gate.max_drop, or "
+                + (
+                    "train longer in stages.qat." if self._trained else "allow more float_layers, or enable stages.qat."
+                ),
             )
-        files = {"fp32": self.source / "model.onnx", **{c.name: self._path(c.name) for c in passed}}
+        folders = {"fp32": self.fp32, **{c.name: self.scratch / c.name for c in passed}}
         calls: dict[str, Callable[[str], Any]] = {}
         for load in range(1, choose.LOADS + 1):
-            calls |= {f"{name}#{load}": self._load(path, name, self.threads).logits for name, path in files.items()}
+            calls |= {f"{name}#{load}": artifact.load(path, self.threads).logits for name, path in folders.items()}
         fp32_ms = choose.measure(self.candidates, calls, self.texts, self.progress)
         winner = choose.choose(self.candidates, self.bound)
         assert winner is not None
-        out.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(self._path(winner.name), out / "model.onnx")
-        shutil.copyfile(self.source / "tokenizer.json", out / "tokenizer.json")
-        write_records(out, self.spec, "w8a8")
+        shutil.copytree(self.scratch / winner.name, out, dirs_exist_ok=True)
         whole = winner.name.split("-float-")[0]
         return QuantizeReport(
             candidates=[asdict(c) for c in self.candidates],
-            sensitivity=[s.to_dict() for s in self._ranked(whole)],
+            sensitivity=[s.to_dict() for s in self._ranked(whole)] if self._has_matrices() else [],
             chosen=winner.name,
             fp32_p50_ms=fp32_ms,
             seconds=time.perf_counter() - began,
         )
 
-    def _path(self, name: str) -> Path:
-        return self.scratch / f"{name}.onnx"
+    def _has_matrices(self) -> bool:
+        """fp16 rounds too little for a ranking to say anything."""
+        return self.precision != "fp16"
 
-    def _load(self, path: Path, precision: str, threads: int) -> Model:
-        return Model.from_files(path, self.source / "tokenizer.json", self.spec, precision=precision, threads=threads)
+    def _written(self, name: str, model: Any) -> Path:
+        folder = self.scratch / name
+        folder.mkdir(exist_ok=True)
+        self.backend.write(model, folder)
+        shutil.copyfile(self.fp32 / "tokenizer.json", folder / "tokenizer.json")
+        artifact.write(folder, self.spec, self.engine, self.precision)
+        return folder
+
+    def _loaded(self, folder: Path) -> Model:
+        return artifact.load(folder, usable_cpus())
 
     def _answers(self, model: Model) -> Any:
         return model.logits(self.texts[:COMPARED])
+
+
+def _flat(outputs: Any) -> sensitivity.Outputs:
+    """Outputs of texts as rows; tag gives a list, one matrix a text."""
+    return np.concatenate(outputs) if isinstance(outputs, list) else np.asarray(outputs)

@@ -13,13 +13,6 @@ from edgekit.recipe.budget import Budget
 from edgekit.recipe.stages import Part, StagesConfig, split_commas
 
 Task = Literal["classify", "embed", "tag"]
-LATER = {
-    "fp16": "precision",
-    "w8a16": "precision",
-    "openvino": "engine",
-    "litert": "engine",
-    "tflite": "engine",
-}
 
 
 class Source(Part):
@@ -114,16 +107,8 @@ class StudentConfig(Part):
     )
 
 
-def _offered(value: Any) -> Any:
-    value = split_commas(value)
-    for one in value if isinstance(value, list) else ():
-        if isinstance(one, str) and one in LATER:
-            raise ValueError(f"another {LATER[one]}: {one} is not offered by this version")
-    return value
-
-
-Engine = Literal["onnxruntime"]
-Precision = Literal["fp32", "w8a8"]
+Engine = Literal["onnxruntime", "openvino", "litert", "tflite-runtime"]
+Precision = Literal["fp32", "fp16", "w8a8", "w8a16"]
 
 
 class _Dumper(yaml.SafeDumper):
@@ -166,11 +151,28 @@ class Recipe(Part):
     stride: int = Field(default=32, ge=0, description="Tokens that two windows of a long text share.")
     student: StudentConfig = Field(default_factory=StudentConfig, description="The smaller model.")
     stages: StagesConfig = Field(default_factory=StagesConfig, description="Settings of each stage.")
-    engines: Annotated[list[Engine], BeforeValidator(_offered, json_schema_input_type=list[Engine])] = Field(
-        default=["onnxruntime"], min_length=1, description="Engines to make model files for."
+    engines: Annotated[list[Engine], BeforeValidator(split_commas, json_schema_input_type=list[Engine])] = Field(
+        default=["onnxruntime", "openvino", "litert"],
+        min_length=1,
+        description="Engines to make model files for. litert: TFLite files for LiteRT; tflite-runtime: TFLite files "
+        "that the old tflite-runtime 2.14 answers rightly too.",
     )
-    precision: Annotated[list[Precision], BeforeValidator(_offered, json_schema_input_type=list[Precision])] = Field(
-        default=["w8a8"], min_length=1, description="Precisions that the bundle carries."
+    precision: Annotated[list[Precision], BeforeValidator(split_commas, json_schema_input_type=list[Precision])] = (
+        Field(
+            default=["w8a8"],
+            min_length=1,
+            description="Precisions of the files for each engine. fp16: weights stored in half precision. w8a8: INT8. "
+            "w8a16: INT8 weights, activations of 16 bits or more.",
+        )
+    )
+    lengths: Annotated[list[int], BeforeValidator(split_commas)] = Field(
+        default=[16, 32, 64, 128],
+        min_length=1,
+        description="Static lengths, in tokens, of TFLite files; max_length is always among them.",
+    )
+    keep: Literal["passed", "failed"] = Field(
+        default="passed",
+        description="failed: files of a later engine or precision that miss their bound are packed too, and marked.",
     )
     budget: str = Field(default="", description="Bounds on the result: acc>=-1pp, p95<=25ms, size<=12MB, rss<=120MB.")
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Fixes every draw: splits, initialisation, order.")
@@ -203,6 +205,10 @@ class Recipe(Part):
         if self.stride > self.max_length - 4:
             raise ValueError(f"stride of at most max_length - 4 = {self.max_length - 4}, so that windows advance")
         return self
+
+    def buckets(self) -> list[int]:
+        """The static lengths of TFLite files, rising; the last is max_length."""
+        return sorted({length for length in self.lengths if 0 < length < self.max_length} | {self.max_length})
 
     def bounds(self) -> Budget:
         """The budget, parsed."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-STAGES = ("teach", "vocabulary", "distill", "prune", "export", "quantize")
+STAGES = ("teach", "vocabulary", "distill", "prune", "qat", "export", "quantize")
 
 
 class Part(BaseModel):
@@ -16,8 +16,10 @@ class Part(BaseModel):
 
 
 def split_commas(value: Any) -> Any:
-    """``"a, b"`` as ``["a", "b"]``: flags give lists this way."""
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    """``"a, b"`` as ``["a", "b"]``, and ``16`` as ``[16]``: flags give lists this way."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",")]
+    return [value] if type(value) is int else value
 
 
 class GateConfig(Part):
@@ -179,6 +181,26 @@ class PruneConfig(Enabled):
     recovery: RecoveryConfig = Field(default_factory=RecoveryConfig, description="Training after the cut.")
 
 
+class QatConfig(Training, Enabled):
+    """Quantization-aware training: the student learns with INT8 rounding in place, by distillation from the teacher.
+
+    INT8 files for onnxruntime and OpenVINO are then static, with the ranges learned here and nothing kept in float.
+    """
+
+    default_gate: ClassVar[dict[str, float]] = {"max_drop": 0.01, "max_cosine_drop": 0.1, "min_gain": 0.0}
+
+    enabled: bool = Field(default=False, description="True trains for INT8; for when quantize alone loses too much.")
+    epochs: int = Field(default=1, ge=1, le=1000, description="Passes over the training part.")
+    min_steps: int = Field(
+        default=500, ge=1, le=10_000_000, description="At least this many optimiser steps, however small the data."
+    )
+    batch_size: int = Field(default=64, ge=1, le=65536, description="Texts in one batch, all processes together.")
+    learning_rate: float = Field(default=5e-5, gt=0, le=1, description="Peak learning rate.")
+    calibration_examples: int = Field(
+        default=300, ge=1, description="Training texts that activation ranges start from."
+    )
+
+
 class ExportConfig(Stage):
     """Write ONNX and compare it with torch. This stage always runs: the bundle needs its file."""
 
@@ -189,7 +211,9 @@ class ExportConfig(Stage):
     min_cosine: float = Field(default=0.99999, gt=0, le=1, description="Smallest allowed cosine with torch's output.")
 
 
-Candidate = Literal["nncf", "dynamic", "static"]
+Candidate = Literal["nncf", "dynamic", "static", "neural-compressor"]
+OpenVinoCandidate = Literal["nncf"]
+LiteRtCandidate = Literal["dynamic"]
 
 
 class QuantizeConfig(Enabled):
@@ -201,9 +225,16 @@ class QuantizeConfig(Enabled):
         Field(
             default=["nncf", "dynamic", "static"],
             min_length=1,
-            description="Quantizers to try: NNCF (transformer), onnxruntime dynamic, onnxruntime static.",
+            description="Quantizers to try: NNCF (transformer), onnxruntime dynamic, onnxruntime static; "
+            "neural-compressor (its GPTQ rounds the weights; needs the extra of that name).",
         )
     )
+    openvino_candidates: Annotated[
+        list[OpenVinoCandidate], BeforeValidator(split_commas, json_schema_input_type=list[OpenVinoCandidate])
+    ] = Field(default=["nncf"], min_length=1, description="The same for OpenVINO.")
+    litert_candidates: Annotated[
+        list[LiteRtCandidate], BeforeValidator(split_commas, json_schema_input_type=list[LiteRtCandidate])
+    ] = Field(default=["dynamic"], min_length=1, description="The same for TFLite files.")
     calibration_examples: int = Field(default=300, ge=1, description="Training texts that calibrate activation ranges.")
     float_layers: int | None = Field(
         default=None,
@@ -211,6 +242,26 @@ class QuantizeConfig(Enabled):
         description="At most this many sensitive matrices stay in float; null: as many as the bound needs.",
     )
     embeddings_int8: bool = Field(default=True, description="Store the embedding table in INT8, one scale a row.")
+    reduce_range: bool | Literal["auto"] = Field(
+        default="auto",
+        description="Weights of 7 bits in onnxruntime's INT8 files: on x86 without VNNI sums of full 8-bit products "
+        'overflow. true: in every candidate; "auto": tried first where the machine that compresses lacks VNNI.',
+    )
+
+    def candidates_for(self, engine: str, precision: str) -> list[str]:
+        """Names of the quantizers to try for a file of ``engine`` and ``precision``."""
+        if precision == "fp16":
+            return ["fp16"]
+        if precision == "w8a16":
+            if engine == "openvino":
+                return ["weight-only"]
+            rounded = engine == "onnxruntime" and "neural-compressor" in self.candidates
+            return ["static-a16", "weight-only", *(["neural-compressor-a16"] if rounded else [])]
+        by_engine: dict[str, list[str]] = {
+            "onnxruntime": list(self.candidates),
+            "openvino": list(self.openvino_candidates),
+        }
+        return by_engine.get(engine, list(self.litert_candidates))
 
 
 class StagesConfig(Part):
@@ -220,5 +271,6 @@ class StagesConfig(Part):
     vocabulary: VocabularyConfig = Field(default_factory=VocabularyConfig, description="Cut the vocabulary.")
     distill: DistillConfig = Field(default_factory=DistillConfig, description="Train the student.")
     prune: PruneConfig = Field(default_factory=PruneConfig, description="Cut heads and neurons.")
+    qat: QatConfig = Field(default_factory=QatConfig, description="Train under INT8 rounding.")
     export: ExportConfig = Field(default_factory=ExportConfig, description="Write ONNX.")
     quantize: QuantizeConfig = Field(default_factory=QuantizeConfig, description="INT8.")

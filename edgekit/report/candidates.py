@@ -17,6 +17,7 @@ def _row(one: dict[str, Any]) -> dict[str, str]:
     ratio = one.get("p50_ratio_to_fp32")
     floats = one.get("float_matrices")
     return {
+        "stage": str(one.get("stage", f.DASH)),
         "candidate": str(one.get("name", f.DASH)),
         "verdict": "taken" if one.get("chosen") else "left",
         "change, points": f.change(one.get("drop")),

@@ -64,10 +64,14 @@ def _kind(row: dict[str, Any]) -> str:
     return "kept" if row["kept"] else "dropped"
 
 
-def sensitivity_chart(rows: Sequence[dict[str, Any]], most: int = 24) -> Chart | None:
-    """What it costs to quantize each matrix alone, the worst first; None when the rows have no cost to show."""
-    if not rows:
-        return None
+def sensitivity_charts(ranked: dict[str, list[dict[str, Any]]]) -> list[Chart]:
+    """One chart a stage that measured what quantizing each matrix alone costs."""
+    charts = (_sensitivity(stage, rows) for stage, rows in ranked.items())
+    return [chart for chart in charts if chart is not None]
+
+
+def _sensitivity(stage: str, rows: Sequence[dict[str, Any]], most: int = 24) -> Chart | None:
+    """The worst first; None when the rows have no cost to show."""
     cost = next(
         (key for key in ("cost", "error", "drop", "distance") if isinstance(rows[0].get(key), int | float)), None
     )
@@ -76,7 +80,7 @@ def sensitivity_chart(rows: Sequence[dict[str, Any]], most: int = 24) -> Chart |
         return None
     worst = sorted(rows, key=lambda row: -float(row[cost]))[:most]
     return _chart(
-        f"Cost of quantizing each matrix alone ({cost})",
+        f"{stage}: cost of each matrix alone ({cost})",
         [(_tail(str(row[name])), float(row[cost]), f.small(float(row[cost])), "kept") for row in worst],
     )
 

@@ -28,8 +28,9 @@ def read(path: str | Path) -> dict[str, Any]:
         "teacher": {key: value for key, value in manifest.teacher.items() if key != "folder"},
         "stages": stages,
         "result": result(stages, manifest.teacher),
-        "candidates": [row for stage in manifest.stages for row in stage.candidates],
+        "candidates": [{"stage": stage.stage, **row} for stage in manifest.stages for row in stage.candidates],
         "sensitivity": sensitivity(manifest.stages),
+        "parity": manifest.parity,
         "data": {**manifest.data, "rules": _texts(manifest.data.get("rules"))},
         "licences": manifest.licences,
         "environment": manifest.environment,
@@ -53,7 +54,8 @@ def stage_rows(stages: Sequence[StageRecord]) -> list[dict[str, Any]]:
         rows.append(
             {
                 **stage.to_dict(),
-                "times_smaller": ratio(before.size_bytes if before else None, stage.size_bytes or None),
+                "times_smaller": stage.details.get("times_smaller")
+                or ratio(before.size_bytes if before else None, stage.size_bytes or None),
                 "times_faster": ratio(stage.before_p50_ms, stage.p50_ms),
                 "times_faster_than_teacher": ratio(teacher_p50, stage.p50_ms),
                 "times_smaller_than_teacher": ratio(first.size_bytes or None, stage.size_bytes or None),
@@ -86,13 +88,10 @@ def result(stages: Sequence[dict[str, Any]], teacher: dict[str, Any]) -> dict[st
     }
 
 
-def sensitivity(stages: Sequence[StageRecord]) -> list[dict[str, Any]]:
-    """The rank of weight matrices that quantize measured, the worst first; [] when it measured none."""
-    for stage in stages:
-        found = stage.details.get("sensitivity")
-        if isinstance(found, list) and found:
-            return [row for row in found if isinstance(row, dict)]
-    return []
+def sensitivity(stages: Sequence[StageRecord]) -> dict[str, list[dict[str, Any]]]:
+    """Stage -> the rank of weight matrices that it measured, the worst first; stages that measured none are absent."""
+    found = {stage.stage: _dicts(stage.details.get("sensitivity")) for stage in stages}
+    return {name: rows for name, rows in found.items() if rows}
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:

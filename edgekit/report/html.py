@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from edgekit.report import charts, figures
 from edgekit.report.candidates import candidate_rows
+from edgekit.report.engines import engine_rows, parity_rows
 from edgekit.report.markdown import plain
 
 
@@ -22,7 +23,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.globals.update(f=figures, plain=plain, charts=charts, keys=_keys, candidate_rows=candidate_rows)
+    found.globals.update(f=figures, plain=plain, charts=charts, keys=_keys)
+    found.globals.update(candidate_rows=candidate_rows, engine_rows=engine_rows, parity_rows=parity_rows)
     return found
 
 

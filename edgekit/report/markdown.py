@@ -7,6 +7,7 @@ from typing import Any
 
 from edgekit.report import figures as f
 from edgekit.report.candidates import candidate_rows
+from edgekit.report.engines import engine_rows, parity_rows
 
 
 def markdown(bundles: Sequence[dict[str, Any]]) -> str:
@@ -19,6 +20,9 @@ def _one(data: dict[str, Any]) -> str:
     sections = [f"# {_text(data['name'])}", _budget(data["budget"]), "## What each stage did", stage_table(data)]
     if data["candidates"]:
         sections += ["## Candidates for INT8", _dicts(candidate_rows(data["candidates"]))]
+    sections += ["## Engines", _dicts(engine_rows(data))]
+    if data["parity"]:
+        sections += ["## Parity", _dicts(parity_rows(data["parity"]))]
     sections += ["## Made from", _provenance(data), "## Measured on", _machine(data["environment"])]
     return "\n\n".join(section for section in sections if section)
 

@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.bundle import ModelFile
 from edgekit.bundle.golden import NAME, Floats, Golden, Tolerance
 from edgekit.runtimes import isa
 from edgekit.runtimes.model import Model
 
-# (max_abs as a share of the largest golden number, 1 - min_cosine). FLOOR: never less, since another thread count,
-# processor or engine version sums in another order, and in INT8 may round to the next step. STATED: for instruction
-# sets that nobody ran.
-FLOOR = {"fp32": (1e-4, 1e-5), "w8a8": (0.02, 2e-3)}
-STATED = {"fp32": (1e-3, 1e-4), "w8a8": (0.35, 0.05)}
+# (max_abs as a share of the largest golden number, 1 - min_cosine), by precision or by (engine, precision). FLOOR: no
+# tolerance is less, since another thread count, processor or engine version sums in another order, and in INT8 may
+# round to the next step. STATED: for instruction sets that nobody ran.
+Shares = dict[str | tuple[str, str], tuple[float, float]]
+FLOOR: Shares = {"fp32": (1e-4, 1e-5), "fp16": (1e-3, 1e-4), "w8a16": (5e-3, 5e-4), "w8a8": (0.02, 2e-3)}
+STATED: Shares = {"fp32": (1e-3, 1e-4), "fp16": (0.05, 5e-3), "w8a16": (0.05, 5e-3), "w8a8": (0.35, 0.05)}
 MARGIN = 2.0  # measured differences are doubled: the next batch need not be one that we tried
 
 
@@ -36,10 +38,10 @@ def make(models: Model | Mapping[str, Model], texts: Sequence[str]) -> dict[str,
         for other in _in_batches(model, texts):
             moved, alike = differences(outputs[file], other)
             largest, cosine = max(largest, moved), min(cosine, alike)
-        scale = max((float(np.abs(output).max()) for output in outputs[file] if output.size), default=1.0)
+        scale, kind = _scale(outputs[file]), (model.engine, model.precision)
         tolerances += [
-            _tolerance(file, isa.detect(), "measured", MARGIN * largest, MARGIN * (1 - cosine), scale, FLOOR, model),
-            _tolerance(file, "*", "stated", MARGIN * largest, MARGIN * (1 - cosine), scale, STATED, model),
+            _tolerance(file, isa.detect(), "measured", (largest, cosine), scale, FLOOR, kind),
+            _tolerance(file, "*", "stated", (largest, cosine), scale, STATED, kind),
         ]
     preprocessor = next(iter(named.values())).pipeline.preprocessor
     ids = [[window.ids for window in preprocessor.windows([text])] for text in texts]
@@ -47,11 +49,30 @@ def make(models: Model | Mapping[str, Model], texts: Sequence[str]) -> dict[str,
     return {"manifest": golden.to_manifest(), "files": {NAME: golden.to_bytes()}}
 
 
+def measured(golden: Golden, model: ModelFile, where: str, outputs: Sequence[Floats]) -> Tolerance:
+    """The tolerance of ``model`` on instruction set ``where``, on which its golden texts gave ``outputs``."""
+    expected = golden.outputs[model.path]
+    kind = (model.engine, model.precision)
+    return _tolerance(model.path, where, "measured", differences(expected, outputs), _scale(expected), FLOOR, kind)
+
+
 def _tolerance(
-    file: str, where: str, basis: str, moved: float, turned: float, scale: float, least: Any, model: Model
+    file: str,
+    where: str,
+    basis: str,
+    seen: tuple[float, float],
+    scale: float,
+    least: Shares,
+    kind: tuple[str, str],
 ) -> Tolerance:
-    share, angle = least.get(model.precision, least["w8a8"])
-    return Tolerance(file, where, max(moved, share * scale), 1 - max(turned, angle), basis)
+    """``seen``: largest absolute difference and least cosine, doubled here."""
+    share, angle = least.get(kind) or least.get(kind[1]) or least["w8a8"]
+    return Tolerance(file, where, max(MARGIN * seen[0], share * scale), 1 - max(MARGIN * (1 - seen[1]), angle), basis)
+
+
+def _scale(outputs: Sequence[Floats]) -> float:
+    """The largest number of ``outputs``."""
+    return max((float(np.abs(output).max()) for output in outputs if output.size), default=1.0)
 
 
 def alone(model: Model, texts: Sequence[str]) -> list[Floats]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 # (name, flags that the kernel shows), the widest first. INT8 results depend on which of these kernels runs:
@@ -19,15 +20,27 @@ _ARM = [("i8mm", ["i8mm"]), ("dotprod", ["asimddp"]), ("neon", ["asimd"]), ("neo
 
 def cpu_flags(root: Path = Path("/")) -> frozenset[str]:
     """Feature flags of the first processor in ``/proc/cpuinfo``; empty where the kernel shows none."""
-    try:
-        lines = (root / "proc/cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        return frozenset()
-    for line in lines:
-        key, _, value = line.partition(":")
-        if key.strip().lower() in ("flags", "features"):
+    for key, value in _cpuinfo(root):
+        if key in ("flags", "features"):
             return frozenset(value.split())
     return frozenset()
+
+
+def cpu_model(root: Path = Path("/")) -> str:
+    """The processor's name; on boards whose /proc/cpuinfo has none, the board's."""
+    found: dict[str, str] = {}
+    for key, value in _cpuinfo(root):
+        if key == "model name" and value and not value.isdigit():
+            return value
+        found.setdefault(key, value)
+    for key in ("hardware", "model"):
+        if found.get(key) and not found[key].isdigit():
+            return found[key]
+    try:
+        board = (root / "proc/device-tree/model").read_text(errors="replace").strip("\0 \n")
+    except OSError:
+        board = ""
+    return board or platform.processor() or platform.machine()
 
 
 def detect(root: Path = Path("/"), machine: str | None = None) -> str:
@@ -39,3 +52,20 @@ def detect(root: Path = Path("/"), machine: str | None = None) -> str:
         if flags.issuperset(needed):
             return f"{machine}-{name}"
     return f"{machine}-base"
+
+
+def saturates(isa: str | None = None) -> bool:
+    """Whether INT8 products on ``isa`` (this machine's unless given) add pairs in 16 bits, which codes of 8 bits can
+    overflow: x86 without VNNI."""
+    return (isa or detect()) in ("x86_64-avx512", "x86_64-avx2", "x86_64-base")
+
+
+def _cpuinfo(root: Path) -> Iterator[tuple[str, str]]:
+    """(key, value) of each line, read no further than is asked for: a server writes one block a processor."""
+    try:
+        with open(root / "proc/cpuinfo", errors="replace") as file:
+            for line in file:
+                key, _, value = line.partition(":")
+                yield key.strip().lower(), value.strip()
+    except OSError:
+        return

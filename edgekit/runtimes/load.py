@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit.bundle import Bundle, ModelFile, open_bundle
-from edgekit.errors import InputError, MissingDependencyError
+from edgekit.bundle.golden import Golden
+from edgekit.errors import EdgekitError, EdgekitWarning, EngineError, MissingDependencyError, VerificationError
 from edgekit.runtimes import engines
+from edgekit.runtimes.check import golden_of, prove
+from edgekit.runtimes.choose import Choice, Offer, by_profile, memory_of, offer, pip_line, recall, remember
 from edgekit.runtimes.model import Model
+from edgekit.runtimes.threads import thread_count
 
 
 def load(
@@ -16,26 +23,44 @@ def load(
     engine: str = "auto",
     file: str | None = None,
     check_hashes: bool = True,
+    check_golden: bool = True,
 ) -> Model:
     """Open the bundle at ``path`` and load one of its model files.
 
-    ``threads`` None: what CPU affinity and cgroup quota allow. ``engine`` "auto": the manifest's first file whose
-    engine is installed. ``file``: a model file's path in the bundle, instead of the first that fits. Hashing costs a
-    few ms a 10 MB; ``check_hashes=False`` leaves it out (names and sizes are always checked).
+    ``threads`` None: what CPU affinity and cgroup quota allow. ``engine`` "auto" takes the file and engine that are
+    fastest here: by the bundle's own profile of such a machine, else by a calibration (2 s at most, once, remembered in
+    the cache), else by the manifest's order. One that is missing, does not load or fails its golden vectors is passed
+    over with one ``EdgekitWarning``; the model's ``engine`` and ``file`` say what serves. A named ``engine`` (its first
+    file) or ``file`` (a model file's path in the bundle) is taken, or the error raised.
 
-    Raises ``BundleError``, ``EngineError``, ``MissingDependencyError``, ``InputError``.
+    ``check_hashes`` costs a few ms a 10 MB; without it, names and sizes are still checked. ``check_golden`` runs a few
+    golden texts, a few ms.
+
+    Raises ``BundleError``, ``InputError``, ``MissingDependencyError`` when no engine is installed,
+    ``VerificationError`` for a named file that gives other answers, ``EngineError``.
     """
+    threads = thread_count(threads)
     bundle = open_bundle(path, check_hashes)
-    return load_file(bundle, choose(bundle, engine, file), threads)
+    offered = offer(bundle, engine, file)
+    golden = golden_of(bundle) if check_golden else None
+    if engine != "auto" or file is not None:
+        return _serve(bundle, offered, offered.ready[0], threads, golden)
+    ranked = _ranked(bundle, offered, threads, check_golden)
+    return _first_that_serves(bundle, offered, ranked, threads, golden)
 
 
-def load_file(bundle: Bundle, chosen: ModelFile, threads: int | None = None) -> Model:
-    """Load the model file ``chosen`` of an opened bundle."""
+def load_file(bundle: Bundle, chosen: ModelFile, threads: int | None = None, engine: str | None = None) -> Model:
+    """Load the model file ``chosen`` of an opened bundle, unproven; in ``engine``, or in the one it was made for.
+
+    Where that is not installed, in one that reads its files.
+    """
+    if engine is None:
+        engine = next(filter(engines.installed, engines.readers(chosen.engine)), chosen.engine)
     return Model.from_files(
         bundle.file(chosen.path),
         bundle.file("tokenizer.json"),
         bundle.manifest.task,
-        engine=chosen.engine,
+        engine=engine,
         precision=chosen.precision,
         threads=threads,
         inputs=chosen.inputs,
@@ -44,32 +69,88 @@ def load_file(bundle: Bundle, chosen: ModelFile, threads: int | None = None) -> 
     )
 
 
-def choose(bundle: Bundle, engine: str = "auto", file: str | None = None) -> ModelFile:
-    """The manifest's first model file that fits ``engine`` and ``file`` and whose engine is installed."""
-    models = bundle.manifest.models
-    if file is not None:
-        models = [model for model in models if model.path == file]
-        if not models:
-            have = ", ".join(model.path for model in bundle.manifest.models)
-            raise InputError("file", found=repr(file), expected=f"one of {have}")
-    if engine != "auto":
-        have = ", ".join(dict.fromkeys(model.engine for model in models))
-        models = [model for model in models if model.engine == engine]
-        if not models:
-            raise InputError("engine", found=repr(engine), expected=f"auto, or one of {have}")
-    for model in models:
-        if engines.installed(model.engine):
-            return model
-    usable = [model.engine for model in models if model.engine in engines.known()]
-    if not usable:
-        raise MissingDependencyError(
-            f"{bundle.root.name}: no engine of it is known to this version",
-            found=", ".join(dict.fromkeys(model.engine for model in models)),
-            expected=", ".join(engines.known()),
-            fix="Upgrade with pip install -U edgekit.",
-        )
-    raise MissingDependencyError(
-        f"{bundle.root.name}: none of its engines is installed",
-        expected=", ".join(dict.fromkeys(usable)),
-        fix=f"Install one with pip install edgekit[{usable[0]}].",
+@dataclass(frozen=True)
+class _Ranked:
+    """``order``: what to try; ``ms``: the profile's or calibration's times; ``broken``: causes of those that failed."""
+
+    order: list[Choice]
+    ms: dict[Choice, float]
+    broken: dict[Choice, str]
+
+
+def _ranked(bundle: Bundle, offered: Offer, threads: int, check_golden: bool) -> _Ranked:
+    ms, broken = by_profile(bundle, offered, threads), {}
+    preferred = offered.preferred()
+    if len(preferred) > 1 and not any(choice in ms for choice in offered.ready):
+        place = memory_of(bundle, offered, threads)
+        found = recall(place, offered)
+        if found is None:
+            from edgekit.runtimes.calibrate import calibrate  # rarely needed
+
+            found = calibrate(bundle.root, preferred, threads, check_golden)
+            remember(place, found)
+        ms, broken = ms | found.ms, found.broken
+    failed = {path for path, model in offered.models.items() if model.failed}
+    order = sorted(offered.ready, key=lambda one: (one.file in failed, one in broken, ms.get(one, math.inf)))
+    return _Ranked(order, ms, broken)
+
+
+def _first_that_serves(bundle: Bundle, offered: Offer, ranked: _Ranked, threads: int, golden: Golden | None) -> Model:
+    order, causes = list(ranked.order), dict(ranked.broken)
+    while order:
+        choice = order.pop(0)
+        try:
+            model = _serve(bundle, offered, choice, threads, golden)
+        except (EngineError, MissingDependencyError, VerificationError) as error:
+            causes[choice] = str(error)
+            # The next engine first, if there is one; a file that missed its bound stays the last resort.
+            order.sort(key=lambda other: (bool(offered.models[other.file].failed), other.engine == choice.engine))
+            continue
+        causes |= {one: _not_installed(one) for one in offered.missing if _before(one, choice, offered, ranked.ms)}
+        causes.pop(choice, None)
+        if causes:
+            warnings.warn(
+                f"{bundle.root.name}: {choice.engine} serves with {choice.file}. Passed over: {_listed(causes)}. "
+                f"load(..., file={choice.file!r}) takes it without this warning.",
+                EdgekitWarning,
+                stacklevel=3,
+            )
+        return model
+    causes |= {one: _not_installed(one) for one in offered.missing}
+    raise EngineError(
+        f"no engine runs {bundle.root.name}", found=_listed(causes), fix="`edgekit doctor` may know more."
     )
+
+
+def _serve(bundle: Bundle, offered: Offer, choice: Choice, threads: int, golden: Golden | None) -> Model:
+    """The model of ``choice``, proven. Whatever an engine throws becomes an ``EngineError``."""
+    try:
+        model = load_file(bundle, offered.models[choice.file], threads, choice.engine)
+        if golden is not None:
+            prove(model, golden)
+    except EdgekitError:
+        raise
+    except Exception as error:
+        raise EngineError(f"{choice.engine} on {choice.file}", found=f"{type(error).__name__}: {error}") from error
+    return model
+
+
+def _before(missing: Choice, served: Choice, offered: Offer, ms: dict[Choice, float]) -> bool:
+    """Whether ``missing`` would have been taken before ``served``: by its time where it has one, else by its place."""
+    if missing in ms:
+        return ms[missing] < ms.get(served, math.inf)
+    places = list(offered.models)
+    return not offered.models[missing.file].failed and places.index(missing.file) < places.index(served.file)
+
+
+def _not_installed(choice: Choice) -> str:
+    return f"not installed ({pip_line(choice.engine)})"
+
+
+def _listed(causes: dict[Choice, str]) -> str:
+    """Each engine's causes; for one that is not installed, its first file is enough."""
+    told: dict[str, str] = {}
+    for one, cause in causes.items():
+        key = one.engine if cause == _not_installed(one) else f"{one.engine} {one.file}"
+        told.setdefault(key, f"{one.engine} ({one.file}): {cause.rstrip('.')}")
+    return "; ".join(told.values())

@@ -13,7 +13,7 @@ from edgekit.runtimes.answers import Classification, Floats, Tag, tags
 from edgekit.runtimes.engines import Engine
 from edgekit.runtimes.pipeline import Prepared, TextPipeline
 from edgekit.runtimes.preprocess import TextPreprocessor, as_texts
-from edgekit.runtimes.threads import usable_cpus
+from edgekit.runtimes.threads import thread_count
 
 
 class Model:
@@ -50,14 +50,11 @@ class Model:
         ``output``: the output's name, the first when empty; ``file``: the name to go by. Raises ``EngineError``,
         ``BundleError`` (tokenizer), ``MissingDependencyError``, ``InputError``.
         """
-        if threads is None:
-            threads = usable_cpus()
-        if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
-            raise InputError("threads", found=repr(threads), expected="a number from 1 to 1024, or None")
+        threads = thread_count(threads)
         if len(inputs) != 2:
             raise EngineError(f"inputs of {Path(model_path).name}", found=list(inputs), expected="token ids and mask")
         preprocessor = TextPreprocessor(tokenizer_json, spec, threads)
-        loaded = engines.create(engine, Path(model_path), threads, (inputs[0], inputs[1]), output)
+        loaded = engines.create(engine, Path(model_path), threads, (inputs[0], inputs[1]), output, precision)
         width = loaded.output_width
         if spec.task != "embed" and width is not None and width != len(spec.labels):
             raise EngineError(

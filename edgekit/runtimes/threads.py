@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from edgekit.errors import InputError
+
 
 def usable_cpus(root: Path = Path("/")) -> int:
     """Processors in the affinity mask, no more than the cgroup v1 or v2 quota allows (rounded down), at least 1.
@@ -19,6 +21,15 @@ def usable_cpus(root: Path = Path("/")) -> int:
         cpus = os.cpu_count() or 1
     quota = cgroup_quota(root)
     return cpus if quota is None else max(1, min(cpus, int(quota)))
+
+
+def thread_count(asked: int | None) -> int:
+    """``asked``, or :func:`usable_cpus` for None. Raises ``InputError`` for anything but 1 to 1024."""
+    if asked is None:
+        return usable_cpus()
+    if isinstance(asked, bool) or not isinstance(asked, int) or not 1 <= asked <= 1024:
+        raise InputError("threads", found=repr(asked), expected="a number from 1 to 1024, or None")
+    return asked
 
 
 def cgroup_quota(root: Path = Path("/")) -> float | None:

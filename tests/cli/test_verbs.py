@@ -68,6 +68,17 @@ def test_profile_json(edgekit, small_bundle: Path) -> None:
     assert found["environment"]["cpu"]
     assert [row["length"] for row in found["rows"]] == [8, 16]
     assert len(found["rows"][0]["samples_ms"]) == 5
+    assert found["choice"]["engine"] == "onnxruntime"
+    assert found["failed"] == []
+
+
+def test_profile_says_what_it_would_choose(edgekit, small_bundle: Path) -> None:
+    flags = ["--engine", "onnxruntime", "--threads", "1,2", "--lengths", "8", "--runs", "3", "--warmup", "1"]
+    done = edgekit("profile", small_bundle, *flags)
+    assert done.code == 0
+    assert done.out.count("models/fp32.onnx") == 2
+    assert "choice: onnxruntime, models/fp32.onnx, threads " in done.err
+    assert "litert" in edgekit("profile", small_bundle, "--engine", "onnxruntime,litert").error
 
 
 def test_profile_refuses_what_the_bundle_does_not_have(edgekit, small_bundle: Path) -> None:
@@ -157,7 +168,7 @@ def test_dry_run_prints_a_recipe_that_can_be_run(edgekit, tmp_path: Path, minilm
         (["nosuch.yaml"], "nosuch.yaml"),
         (["--set", "stages.teach"], "--set"),
         (["--set", "stages.teech.epochs=1"], "teech"),
-        (["--precision", "fp16"], "fp16"),
+        (["--precision", "int4"], "int4"),
         (["--budget", "acc>=lots"], "acc>=lots"),
         (["--stages", "distil"], "distil"),
     ],

@@ -41,6 +41,7 @@ def small_job(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         "student": {"layers": 1},
         "threads": 1,
         "bf16": False,
+        "engines": ["onnxruntime"],
         "stages": {
             "teach": {"epochs": 2, "min_steps": 1},
             "vocabulary": {"gate": loose},

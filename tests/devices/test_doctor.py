@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from edgekit.devices.doctor import examine, known_breakages, requirements
+from edgekit.devices.doctor import engine_findings, examine, known_breakages, requirements
 
 
 def test_every_extra_is_listed_with_its_pip_line() -> None:
@@ -16,7 +18,8 @@ def test_every_extra_is_listed_with_its_pip_line() -> None:
 def test_this_environment_is_sound() -> None:
     found = examine()
     assert found.ok, [finding for finding in found.findings if not finding.ok]
-    assert {"python", "engine", "cache"} <= {finding.name for finding in found.findings}
+    names = {finding.name for finding in found.findings}
+    assert {"python", "engine", "cache", "import onnxruntime"} <= names
     assert found.to_dict()["schema_version"] == 1
 
 
@@ -35,6 +38,29 @@ def test_known_breakages(installed: dict[str, str], culprit: str) -> None:
     broken = [finding for finding in known_breakages(installed) if not finding.ok]
     assert [finding.name for finding in broken] == [culprit]
     assert broken[0].fix
+
+
+def test_engines_that_are_here_are_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [one.ok for one in engine_findings({})] == [False]
+    found = engine_findings({"onnxruntime": "1.31.1"})
+    assert [(one.name, one.ok) for one in found] == [("engine", True), ("import onnxruntime", True)]
+    assert "missing: openvino, ai-edge-litert" in found[0].detail
+    for code, told in (("import os; os.kill(os.getpid(), 4)", "signal 4"), ("raise OSError('no libgomp')", "libgomp")):
+        (tmp_path / "onnxruntime.py").write_text(code)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        broken = engine_findings({"onnxruntime": "1.31.1"})[1]
+        assert not broken.ok
+        assert told in broken.detail
+        assert broken.fix
+
+
+def test_tflite_runtime_is_known_for_wrong_answers() -> None:
+    old = {"tflite-runtime": "2.14.0", "numpy": "1.26.4"}
+    (alone,) = [one for one in known_breakages(old) if one.name == "tflite-runtime"]
+    assert "wrongly" in alone.detail
+    assert "edgekit[litert]" in alone.fix
+    (beside,) = [one for one in known_breakages({**old, "ai-edge-litert": "2.3.0"}) if one.name == "tflite-runtime"]
+    assert beside.fix == ""
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgekit.devices.probe import cpu_model, environment, memory_limit_mb, temperature_c
+from edgekit.devices.probe import environment, memory_limit_mb, temperature_c
+from edgekit.runtimes.isa import cpu_model
 
 
 def test_this_machine() -> None:

@@ -5,9 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgekit.bundle import open_bundle, write
 from edgekit.devices import profile
 from edgekit.devices.memory import model_rss_bytes
-from edgekit.errors import InputError
+from edgekit.devices.profiler import best
+from edgekit.errors import EngineError, InputError, MissingDependencyError
+from edgekit.runtimes import engines
+from tests.runtimes import three
 
 KEYS = """engine file precision threads batch length load_ms first_ms p50_ms p90_ms p95_ms p99_ms max_ms
 preprocess_p50_ms model_p50_ms postprocess_p50_ms rss_mb samples_ms""".split()
@@ -45,6 +49,61 @@ def test_a_batch_is_a_batch(small_bundle: Path) -> None:
 def test_what_cannot_be_measured_is_named(small_bundle: Path, kind: str, value: list[int], name: str) -> None:
     with pytest.raises(InputError, match=name):
         profile(small_bundle, **{kind: value})
+
+
+@pytest.fixture
+def two_engines(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return three.two(tiny_encoder, tmp_path_factory)
+
+
+def test_engines_side_by_side(two_engines: Path) -> None:
+    found = profile(two_engines, engine=["openvino", "onnxruntime"], lengths=[8], runs=3, warmup=1).to_dict()
+    assert [row["engine"] for row in found["rows"]] == ["openvino", "onnxruntime"]
+    fastest = min(found["rows"], key=lambda row: row["p50_ms"])
+    choice = found["choice"]
+    assert (choice["engine"], choice["file"], choice["threads"]) == (fastest["engine"], fastest["file"], 1)
+    assert f"{fastest['p50_ms']:.2f} ms at 8 tokens" in choice["why"]
+    assert found["failed"] == []
+
+
+def test_what_fails_is_told_and_the_rest_goes_on(two_engines: Path, tmp_path: Path) -> None:
+    bundle = open_bundle(two_engines)
+    files: dict[str, Path | bytes] = {one.path: two_engines / one.path for one in bundle.manifest.files}
+    write(tmp_path / "x.edge", bundle.manifest, files | {"models/fp32.onnx": b"not a model"})
+    found = profile(tmp_path / "x.edge", lengths=[8, 16], runs=3, warmup=1)
+    assert [row["engine"] for row in found.rows] == ["openvino", "openvino"]
+    assert [(one["engine"], one["file"]) for one in found.failed] == [("onnxruntime", "models/fp32.onnx")]
+    assert found.choice["engine"] == "openvino"
+    with pytest.raises(EngineError, match="onnxruntime"):
+        profile(tmp_path / "x.edge", engine="onnxruntime", lengths=[8], runs=3)
+
+
+def test_engines_that_cannot_be_measured(two_engines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="engine litert"):
+        profile(two_engines, engine=["onnxruntime", "litert"])
+    real = engines.find_spec
+    monkeypatch.setattr(engines, "find_spec", lambda name: None if name == "openvino" else real(name))
+    with pytest.raises(MissingDependencyError, match=r"pip install edgekit\[openvino\]"):
+        profile(two_engines, engine=["onnxruntime", "openvino"])
+
+
+def rows(*given: tuple[str, int, int, int, float]) -> list[dict[str, object]]:
+    keys = ("file", "threads", "batch", "length", "p50_ms")
+    return [{"engine": "e", **dict(zip(keys, row, strict=True))} for row in given]
+
+
+def test_the_best_over_lengths_threads_and_batches() -> None:
+    measured = rows(
+        ("a", 1, 1, 16, 1.0), ("a", 1, 1, 128, 9.0), ("b", 1, 1, 16, 2.0), ("b", 1, 1, 128, 4.0),
+        ("b", 2, 1, 16, 2.5), ("b", 2, 1, 128, 3.5), ("a", 1, 8, 16, 0.1), ("a", 1, 8, 128, 0.1),
+    )  # fmt: skip
+    found = best(measured)
+    assert (found["file"], found["threads"]) == ("b", 1)
+    assert found["why"] == (
+        "the least p50 of 3 measured, 2.83 ms at 16, 128 tokens; next e, a, threads 1: 3.00 ms; on threads 2: 2.96 ms"
+    )
+    assert best(measured, {"b"})["file"] == "a"
+    assert best(measured, {"a", "b"})["file"] == "b"
 
 
 def test_memory_of_a_fresh_process(small_bundle: Path) -> None:

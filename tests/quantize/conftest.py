@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from edgekit.distill import folder as folders
 from edgekit.distill.convert import import_model
 from edgekit.export import export_onnx
-from edgekit.export.onnx import read_spec
+from edgekit.export.graph import save
+from edgekit.quantize.backend import Feed
+from edgekit.quantize.embeddings import int8_embeddings
 from edgekit.recipe.stages import ExportConfig
+from edgekit.runtimes.artifact import read_spec
+from edgekit.runtimes.engines.onnxruntime import OnnxRuntimeEngine
 from edgekit.runtimes.model import Model
 
 CALIBRATION = [
@@ -37,6 +43,40 @@ def fp32_folder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     folders.save(source.encoder, source.tokenizer, work / "torch")
     export_onnx(work / "torch", work / "onnx", ExportConfig(), CALIBRATION[:2])
     return work / "onnx"
+
+
+def outputs(model: onnx.ModelProto, feeds: list[Feed]) -> np.ndarray:
+    """What ``model`` gives in onnxruntime for each feed, as rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        save(model, Path(folder) / "model.onnx")
+        engine = OnnxRuntimeEngine(Path(folder) / "model.onnx", threads=1)
+        found = [engine.run(feed["input_ids"], feed["attention_mask"]) for feed in feeds]
+    return np.concatenate([rows.reshape(-1, rows.shape[-1]) for rows in found])
+
+
+@pytest.fixture(scope="session")
+def fp32(fp32_folder: Path) -> onnx.ModelProto:
+    """Shared: do not change it."""
+    return onnx.load(str(fp32_folder / "model.onnx"))
+
+
+@pytest.fixture(scope="session")
+def small(fp32: onnx.ModelProto) -> onnx.ModelProto:
+    """With tables in INT8, as the stage itself goes to work: the rest is float."""
+    model = onnx.ModelProto.FromString(fp32.SerializeToString())
+    int8_embeddings(model)
+    return model
+
+
+@pytest.fixture(scope="session")
+def feeds() -> list[Feed]:
+    random = np.random.default_rng(0)
+    found = []
+    for length in (4, 9, 16, 31, 7, 12):
+        ids = random.integers(1000, 20000, (1, length), dtype=np.int64)
+        ids[0, 0], ids[0, -1] = 101, 102
+        found.append({"input_ids": ids, "attention_mask": np.ones_like(ids)})
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -13,38 +13,19 @@ from hypothesis.extra.numpy import arrays
 
 from edgekit.evaluate import parity
 from edgekit.export.graph import Graph, weight_matmuls
-from edgekit.quantize.candidates import Feed, dynamic, nncf, restore, static
+from edgekit.quantize.backend import Feed, Source
+from edgekit.quantize.candidates import dynamic, nncf, static
 from edgekit.quantize.choose import choose
 from edgekit.quantize.embeddings import int8_embeddings, quantize_rows
 from edgekit.quantize.lower import lower
+from edgekit.quantize.onnxruntime import OnnxBackend
 from edgekit.quantize.report import Candidate
-from edgekit.quantize.sensitivity import outputs, rank
+from edgekit.quantize.restore import restore
+from edgekit.quantize.sensitivity import Sensitivity, rank
+
+from .conftest import outputs
 
 Floats = st.floats(-1e3, 1e3, width=32)
-
-
-@pytest.fixture(scope="module")
-def fp32(fp32_folder: Path) -> onnx.ModelProto:
-    return onnx.load(str(fp32_folder / "model.onnx"))
-
-
-@pytest.fixture(scope="module")
-def small(fp32: onnx.ModelProto) -> onnx.ModelProto:
-    """With tables in INT8, as the stage itself goes to work: the rest is float."""
-    model = onnx.ModelProto.FromString(fp32.SerializeToString())
-    int8_embeddings(model)
-    return model
-
-
-@pytest.fixture(scope="module")
-def feeds() -> list[Feed]:
-    random = np.random.default_rng(0)
-    found = []
-    for length in (4, 9, 16, 31, 7, 12):
-        ids = random.integers(1000, 20000, (1, length), dtype=np.int64)
-        ids[0, 0], ids[0, -1] = 101, 102
-        found.append({"input_ids": ids, "attention_mask": np.ones_like(ids)})
-    return found
 
 
 @given(arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 9)), elements=Floats))
@@ -62,7 +43,7 @@ def test_int8_tables_are_small_and_close(fp32: onnx.ModelProto, feeds: list[Feed
     assert int8_embeddings(model) == ["position.weight", "word.weight"]
     saved = fp32.ByteSize() - model.ByteSize()
     assert saved > 0.74 * 30522 * 384 * 4
-    near = parity(outputs(fp32, feeds, 1), outputs(model, feeds, 1))
+    near = parity(outputs(fp32, feeds), outputs(model, feeds))
     assert near.cosine_min > 0.9995
     assert all(
         t.data_type != onnx.TensorProto.FLOAT or t.dims[:1] != [30522] or t.dims[1] == 1
@@ -77,7 +58,7 @@ def test_every_linear_is_quantized_and_nothing_else(small: onnx.ModelProto, feed
     assert not weight_matmuls(Graph(moving))
     still = lower(static(small, feeds, 0))
     kinds = [n.op_type for n in still.graph.node]
-    assert kinds.count("MatMulIntegerToFloat") == linears
+    assert kinds.count("MatMulIntegerToFloat") + kinds.count("QAttention") == linears
     assert kinds.count("QuantizeLinear") == linears
     assert "DequantizeLinear" not in kinds
 
@@ -85,8 +66,8 @@ def test_every_linear_is_quantized_and_nothing_else(small: onnx.ModelProto, feed
 @pytest.mark.parametrize("quantizer", [dynamic, static, nncf])
 def test_the_engines_form_gives_the_same_numbers(quantizer: object, small: onnx.ModelProto, feeds: list[Feed]) -> None:
     plain = quantizer(small, feeds, 0)  # type: ignore[operator]
-    before = outputs(plain, feeds, 1)
-    after = outputs(lower(plain), feeds, 1)
+    before = outputs(plain, feeds)
+    after = outputs(lower(plain), feeds)
     assert parity(before, after).cosine_min > 0.9999
 
 
@@ -94,7 +75,7 @@ def test_signed_activations_become_unsigned_with_the_same_result(small: onnx.Mod
     from onnx import numpy_helper
 
     model = static(small, feeds, 0)
-    before = outputs(model, feeds, 1)
+    before = outputs(model, feeds)
     graph = Graph(model)
     for node in graph.proto.node:  # the codes 128 lower, as a quantizer that prefers INT8 would have written them
         if node.op_type == "QuantizeLinear":
@@ -103,18 +84,23 @@ def test_signed_activations_become_unsigned_with_the_same_result(small: onnx.Mod
     lowered = lower(model)
     zeros = [Graph(lowered).constant(n.input[2]) for n in lowered.graph.node if n.op_type == "QuantizeLinear"]
     assert {z.dtype for z in zeros if z is not None} == {np.dtype(np.uint8)}
-    assert parity(before, outputs(lowered, feeds, 1)).cosine_min > 0.9999
+    assert parity(before, outputs(lowered, feeds)).cosine_min > 0.9999
 
 
 @pytest.mark.parametrize("quantizer", [dynamic, static, nncf])
 def test_restoring_everything_gives_float_back(quantizer: object, small: onnx.ModelProto, feeds: list[Feed]) -> None:
     whole = quantizer(small, feeds, 0)  # type: ignore[operator]
     back = restore(whole, small, set(weight_matmuls(Graph(small))))
-    np.testing.assert_allclose(outputs(back, feeds, 1), outputs(small, feeds, 1), atol=1e-6)
+    np.testing.assert_allclose(outputs(back, feeds), outputs(small, feeds), atol=1e-6)
 
 
-def test_a_planted_outlier_is_found(small: onnx.ModelProto, feeds: list[Feed]) -> None:
-    before = {s.matrix: s.error for s in rank(dynamic(small, feeds, 0), small, feeds, threads=1)}
+def test_a_planted_outlier_is_found(fp32_folder: Path, small: onnx.ModelProto, feeds: list[Feed]) -> None:
+    def ranking(base: onnx.ModelProto) -> list[Sensitivity]:
+        backend = OnnxBackend(Source(fp32_folder, fp32_folder, feeds, embeddings_int8=True, seed=0))
+        backend.base = base
+        return rank(backend, dynamic(base, feeds, 0), outputs(base, feeds), lambda model: outputs(model, feeds))
+
+    before = {s.matrix: s.error for s in ranking(small)}
     model = onnx.ModelProto.FromString(small.SerializeToString())
     graph = Graph(model)
     names = [f"layers.1.attention.{part}" for part in ("qkv.weight", "qkv.bias", "out.weight")]
@@ -125,8 +111,8 @@ def test_a_planted_outlier_is_found(small: onnx.ModelProto, feeds: list[Feed]) -
     out[7] *= 500
     for name, value in zip(names, (qkv, bias, out), strict=True):
         graph.add_constant(name, value)
-    np.testing.assert_allclose(outputs(model, feeds, 1), outputs(small, feeds, 1), atol=1e-5)
-    ranked = rank(dynamic(model, feeds, 0), model, feeds, threads=1)
+    np.testing.assert_allclose(outputs(model, feeds), outputs(small, feeds), atol=1e-5)
+    ranked = ranking(model)
     assert next(iter(before)) != "layers.1.attention.out"
     assert ranked[0].matrix == "layers.1.attention.out"
     assert ranked[0].error > 5 * before["layers.1.attention.out"]

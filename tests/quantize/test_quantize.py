@@ -14,12 +14,12 @@ import pytest
 
 from edgekit.errors import StageError
 from edgekit.export.graph import save
-from edgekit.export.onnx import read_spec
 from edgekit.quantize import quantize
-from edgekit.quantize.candidates import dynamic
+from edgekit.quantize.candidates import dynamic, dynamic_rows
 from edgekit.quantize.embeddings import int8_embeddings
 from edgekit.quantize.lower import lower
 from edgekit.recipe.stages import QuantizeConfig
+from edgekit.runtimes.artifact import read_spec
 from edgekit.runtimes.model import Model
 
 from .conftest import CALIBRATION
@@ -36,7 +36,7 @@ def test_all_candidates_are_tried_and_one_is_written(
 ) -> None:
     out = tmp_path / "int8"
     judge = cosine_judge(fp32_folder)
-    report = quantize(fp32_folder, out, _config(0.02, "nncf", "dynamic", "static"), CALIBRATION, judge)
+    report = quantize(fp32_folder, fp32_folder, out, _config(0.02, "nncf", "dynamic", "static"), CALIBRATION, judge)
     found = {c["name"]: c for c in report.candidates}
     assert {"nncf", "dynamic", "static"} <= set(found)
     assert [c["name"] for c in report.candidates if c["chosen"]] == [report.chosen]
@@ -62,14 +62,17 @@ def test_all_candidates_are_tried_and_one_is_written(
 def test_the_same_choice_gives_the_same_bytes(fp32_folder: Path, cosine_judge: MakeJudge, tmp_path: Path) -> None:
     digests = set()
     for name in ("first", "second"):
-        quantize(fp32_folder, tmp_path / name, _config(0.02, "static"), CALIBRATION, cosine_judge(fp32_folder))
+        quantize(
+            fp32_folder, fp32_folder, tmp_path / name, _config(0.02, "static"), CALIBRATION, cosine_judge(fp32_folder)
+        )
         digests.add(hashlib.sha256((tmp_path / name / "model.onnx").read_bytes()).hexdigest())
     assert len(digests) == 1
 
 
-def _whole_dynamic(folder: Path, scratch: Path) -> Model:
-    model = dynamic(onnx.load(str(folder / "model.onnx")), [], 0)
-    int8_embeddings(model)
+def _whole(folder: Path, scratch: Path, quantizer: Callable[..., onnx.ModelProto]) -> Model:
+    base = onnx.load(str(folder / "model.onnx"))
+    int8_embeddings(base)
+    model = quantizer(base, [], 0)
     save(lower(model), scratch / "whole.onnx")
     return Model.from_files(scratch / "whole.onnx", folder / "tokenizer.json", read_spec(folder), threads=1)
 
@@ -78,20 +81,51 @@ def test_the_worst_matrices_stay_in_float_until_the_bound_holds(
     fp32_folder: Path, cosine_judge: MakeJudge, tmp_path: Path
 ) -> None:
     judge = cosine_judge(fp32_folder)
-    lost = judge(_whole_dynamic(fp32_folder, tmp_path))[0]
-    report = quantize(fp32_folder, tmp_path / "part", _config(lost * 0.6, "dynamic"), CALIBRATION, judge)
-    kept = next(c for c in report.candidates if c["chosen"])
-    assert kept["name"] == report.chosen == f"dynamic-float-{len(kept['float_matrices'])}"
+    lost = [judge(_whole(fp32_folder, tmp_path, quantizer))[0] for quantizer in (dynamic, dynamic_rows)]
+    bound = lost[1] * 0.6
+    report = quantize(fp32_folder, fp32_folder, tmp_path / "part", _config(bound, "dynamic"), CALIBRATION, judge)
+    whole, rows, kept = report.candidates
+    assert [whole["drop"], rows["drop"]] == pytest.approx(lost, rel=0.2)
+    assert kept["chosen"]
+    assert kept["name"] == report.chosen == f"dynamic-rows-float-{len(kept['float_matrices'])}"
     assert 1 <= len(kept["float_matrices"]) < 8
     assert kept["float_matrices"] == [s["matrix"] for s in report.sensitivity][: len(kept["float_matrices"])]
-    assert kept["drop"] <= lost * 0.6
-    assert report.candidates[0]["drop"] == pytest.approx(lost, rel=0.2)
-    assert kept["size_bytes"] > report.candidates[0]["size_bytes"]
+    assert kept["drop"] <= bound
+    assert kept["size_bytes"] > rows["size_bytes"]
+
+
+def test_rows_are_ranged_before_anything_stays_in_float(
+    fp32_folder: Path, cosine_judge: MakeJudge, tmp_path: Path
+) -> None:
+    judge = cosine_judge(fp32_folder)
+    bound = judge(_whole(fp32_folder, tmp_path, dynamic))[0] * 0.8
+    report = quantize(fp32_folder, fp32_folder, tmp_path / "rows", _config(bound, "dynamic"), CALIBRATION, judge)
+    assert [c["name"] for c in report.candidates] == ["dynamic", "dynamic-rows"]
+    assert report.chosen == "dynamic-rows"
+
+
+@pytest.mark.parametrize(("precision", "share"), [("fp16", 0.51), ("w8a16", 0.27)])
+def test_other_precisions_lose_nothing_that_the_judge_can_see(
+    precision: str, share: float, fp32_folder: Path, cosine_judge: MakeJudge, tmp_path: Path
+) -> None:
+    report = quantize(
+        fp32_folder,
+        fp32_folder,
+        tmp_path / "out",
+        _config(0.001, "dynamic"),
+        CALIBRATION,
+        cosine_judge(fp32_folder),
+        precision,
+    )
+    assert all(c["drop"] is not None and c["precision"] == precision for c in report.candidates)
+    assert (tmp_path / "out" / "model.onnx").stat().st_size < share * (fp32_folder / "model.onnx").stat().st_size
+    assert json.loads((tmp_path / "out" / "artifact.json").read_text())["precision"] == precision
 
 
 def test_float_layers_zero_keeps_nothing_in_float(fp32_folder: Path, cosine_judge: MakeJudge, tmp_path: Path) -> None:
     with pytest.raises(StageError, match="no INT8 candidate is within the bound; found dynamic drop"):
         quantize(
+            fp32_folder,
             fp32_folder,
             tmp_path / "out",
             _config(0.0, "dynamic", float_layers=0),
@@ -103,7 +137,9 @@ def test_float_layers_zero_keeps_nothing_in_float(fp32_folder: Path, cosine_judg
 
 def test_an_impossible_bound_is_an_error_that_says_what_was_measured(fp32_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(StageError) as caught:
-        quantize(fp32_folder, tmp_path / "out", _config(0.01, "dynamic"), CALIBRATION, lambda model: (1.0, {}))
+        quantize(
+            fp32_folder, fp32_folder, tmp_path / "out", _config(0.01, "dynamic"), CALIBRATION, lambda model: (1.0, {})
+        )
     text = str(caught.value)
     assert "dynamic drop 1.0000, cosine 0.99" in text
     assert "dynamic-float-7 drop 1.0000" in text
@@ -113,7 +149,7 @@ def test_an_impossible_bound_is_an_error_that_says_what_was_measured(fp32_folder
 
 def test_no_calibration_text_is_an_error(fp32_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(StageError, match="calibration texts"):
-        quantize(fp32_folder, tmp_path / "out", _config(0.01, "dynamic"), [], lambda model: (0.0, {}))
+        quantize(fp32_folder, fp32_folder, tmp_path / "out", _config(0.01, "dynamic"), [], lambda model: (0.0, {}))
 
 
 @pytest.mark.slow
@@ -144,6 +180,7 @@ def test_minilm_keeps_its_rank_correlation(minilm: Path, shared_data: Path, tmp_
     reference = spearman(Model.from_files(fp32 / "model.onnx", fp32 / "tokenizer.json", read_spec(fp32)))
     report = quantize(
         fp32,
+        tmp_path / "torch",
         tmp_path / "int8",
         _config(0.003, "dynamic", "static"),
         calibration,

@@ -84,9 +84,9 @@ def test_a_wrong_choice_is_told_with_the_nearest_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("extra", "expected"),
     [
-        ("precision: fp16\n", "fp16 is not offered by this version"),
-        ("precision: [fp32, w8a16]\n", "w8a16 is not offered by this version"),
-        ("engines: openvino\n", "openvino is not offered by this version"),
+        ("precision: int8\n", "'fp32', 'fp16', 'w8a8' or 'w8a16'"),
+        ("engines: ncnn\n", "'onnxruntime', 'openvino', 'litert' or 'tflite-runtime'"),
+        ("keep: all\n", "'passed' or 'failed'"),
         ("engines: []\n", "at least 1 item"),
         ("stages: {prune: {ffn: 1.0}}\n", "less than 1"),
         ("stages: {distill: {learning_rate: 0}}\n", "greater than 0"),

@@ -13,7 +13,7 @@ from edgekit.bundle import StageRecord, open_bundle
 from edgekit.bundle import write as write_bundle
 from edgekit.report import figures as f
 from edgekit.report import html, markdown, read, write
-from edgekit.report.charts import sensitivity_chart
+from edgekit.report.charts import sensitivity_charts
 
 NASTY = '<script>alert("x")</script> & | "quoted"'
 
@@ -84,6 +84,24 @@ def told(small_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         data={"name": NASTY, "sizes": {"train": 10}, "rules": ["3 rows with empty text dropped", NASTY]},
         environment={"cpu": "Cortex-A72", "isa": "aarch64-neon", "versions": {"numpy": "2"}},
+        profiles=[{"file": "models/fp32.onnx", "p50_ms": 1.25, "p95_ms": 2.5, "rss_bytes": 97_000_000, "threads": 1}],
+        parity=[
+            {
+                "file": "models/fp32.onnx",
+                "engine": "onnxruntime",
+                "precision": "fp32",
+                "isa": "x86_64-avx2",
+                "against": "teacher",
+                "cosine_mean": 0.9987,
+                "cosine_min": 0.97,
+                "top1": 0.961,
+                "metric": "accuracy",
+                "value": 0.914,
+                "low": 0.9,
+                "high": 0.93,
+                "n": 3000,
+            }
+        ],
     )
     path = tmp_path_factory.mktemp("told") / "told.edge"
     names = [entry.path for entry in old.manifest.files]
@@ -201,8 +219,15 @@ def test_figures() -> None:
 
 
 def test_sensitivity_needs_a_cost() -> None:
-    assert sensitivity_chart([]) is None
-    assert sensitivity_chart([{"name": "a"}]) is None
-    chart = sensitivity_chart([{"name": "a", "cost": 1.0}, {"name": "b", "cost": 2.0}])
+    assert sensitivity_charts({}) == []
+    assert sensitivity_charts({"quantize": [{"name": "a"}]}) == []
+    [chart] = sensitivity_charts({"quantize": [{"name": "a", "cost": 1.0}, {"name": "b", "cost": 2.0}]})
     assert chart is not None
     assert [bar.label for bar in chart.bars] == ["b", "a"]
+
+
+def test_engines_and_parity_stand_in_both_forms(told: Path) -> None:
+    data = read(told)
+    for text in (html([data]), markdown([data])):
+        for figure in ("1.25 ms", "97.0 MB", "0.9987", "0.9700", "96.1 %", "x86_64-avx2", "the teacher, torch fp32"):
+            assert figure in text, figure

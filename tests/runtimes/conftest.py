@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.bundle.making import factory
+from tests.runtimes import three
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +21,15 @@ def bundle_of(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Cal
 def small_bundle(bundle_of: Callable[[str], Path]) -> Path:
     """Task classify."""
     return bundle_of("classify")
+
+
+@pytest.fixture(scope="session")
+def two_engines(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Task classify, fp32, for onnxruntime and openvino in this order. Shared: do not write to it."""
+    return three.two(tiny_encoder, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def three_engines(tiny_encoder: Path, tiny_litert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for litert too. Its file takes long to make, so tests of it are slow. Shared: do not write to it."""
+    return three.make_bundle(tiny_encoder, tmp_path_factory.mktemp("three"), tiny_litert)

@@ -45,6 +45,21 @@ def test_a_bundle_runs_without_the_workstation(bundle_of: Callable[[str], Path],
     assert set(json.loads(told.replace("'", '"'))) == {"numpy", "tokenizers", "onnxruntime"}
 
 
+def test_of_two_engines_only_one_is_imported(two_engines: Path, tmp_path: Path) -> None:
+    code = (
+        "import os, sys, json\n"
+        "os.environ['EDGEKIT_CACHE'] = sys.argv[2]\n"
+        "import edgekit\n"
+        "engine = edgekit.load(sys.argv[1], threads=1).engine\n"
+        "here = [n for n in ('onnxruntime', 'openvino') if n in sys.modules]\n"
+        "print(json.dumps([engine, here, 'edgekit.runtimes.calibrate' in sys.modules]))"
+    )
+    engine, here, calibrated = json.loads(run(code, two_engines, tmp_path))
+    assert here == [engine]
+    assert calibrated
+    assert json.loads(run(code, two_engines, tmp_path)) == [engine, [engine], False], "remembered"
+
+
 def test_import_alone_is_light() -> None:
     told = run("import sys, edgekit; print([n for n in ('numpy', 'tokenizers', 'onnxruntime') if n in sys.modules])")
     assert told.strip() == "[]"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from edgekit.errors import EngineError
-
-_MODULES = {"onnxruntime": "onnxruntime"}  # engine -> the module that must be importable
 
 
 class Engine(Protocol):
@@ -25,20 +25,58 @@ class Engine(Protocol):
         """int64 (B, T) twice -> float32 (B, C), (B, D) or (B, T, C)."""
 
 
+class _Entry(NamedTuple):
+    package: str  # the module that must be importable
+    adapter: str  # module and class under this package
+    reads: tuple[str, ...]  # engines whose model files it runs, its own first
+
+
+_ENGINES = {
+    "onnxruntime": _Entry("onnxruntime", "onnxruntime:OnnxRuntimeEngine", ("onnxruntime",)),
+    "openvino": _Entry("openvino", "openvino:OpenVinoEngine", ("openvino",)),
+    "litert": _Entry("ai_edge_litert", "litert:LiteRtEngine", ("litert", "tflite-runtime")),
+    "tflite-runtime": _Entry("tflite_runtime", "litert:TfliteRuntimeEngine", ("tflite-runtime", "litert")),
+}
+
+
 def known() -> list[str]:
     """Engines that this version has an adapter for."""
-    return list(_MODULES)
+    return list(_ENGINES)
 
 
 def installed(engine: str) -> bool:
     """Whether ``engine`` has an adapter and its package is there."""
-    return engine in _MODULES and find_spec(_MODULES[engine]) is not None
+    return engine in _ENGINES and find_spec(_ENGINES[engine].package) is not None
 
 
-def create(engine: str, path: Path, threads: int, inputs: tuple[str, str], output: str) -> Engine:
-    """Load ``path`` in ``engine``. Raises ``EngineError`` or ``MissingDependencyError``."""
-    if engine == "onnxruntime":
-        from edgekit.runtimes.engines.onnxruntime import OnnxRuntimeEngine
+def stamp(engine: str) -> str:
+    """A word that changes when the package of ``engine`` is replaced by another version; "" where it is missing."""
+    spec = find_spec(_ENGINES[engine].package) if engine in _ENGINES else None
+    if spec is None or spec.origin is None:
+        return ""
+    try:
+        found = os.stat(spec.origin)
+    except OSError:
+        return spec.origin
+    return f"{spec.origin} {found.st_size} {found.st_mtime_ns}"
 
-        return OnnxRuntimeEngine(path, threads, inputs, output)
-    raise EngineError("engine", found=repr(engine), expected=", ".join(_MODULES))
+
+def readers(made_for: str) -> list[str]:
+    """Engines that can run a model file made for engine ``made_for``, that one first; [] for one that is unknown."""
+    found = [name for name, entry in _ENGINES.items() if made_for in entry.reads]
+    return sorted(found, key=lambda name: name != made_for)
+
+
+def create(
+    engine: str, path: Path, threads: int, inputs: tuple[str, str], output: str, precision: str = "fp32"
+) -> Engine:
+    """Load ``path`` in ``engine``. ``precision`` is the file's, for engines that choose their arithmetic by it.
+
+    Raises ``EngineError`` or ``MissingDependencyError``.
+    """
+    if engine not in _ENGINES:
+        raise EngineError("engine", found=repr(engine), expected=", ".join(_ENGINES))
+    module, _, name = _ENGINES[engine].adapter.partition(":")
+    adapter = getattr(import_module(f"{__name__}.{module}"), name)
+    loaded: Engine = adapter(path, threads, inputs, output, precision)
+    return loaded

@@ -38,7 +38,9 @@ class OnnxRuntimeEngine:
         threads: int,
         inputs: tuple[str, str] = ("input_ids", "attention_mask"),
         output: str = "",
+        precision: str = "fp32",
     ) -> None:
+        del precision  # the file itself says all
         ort = _import()
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads

@@ -1,0 +1,75 @@
+"""Which model files go into the bundle, under which names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekit.bundle import ModelFile
+from edgekit.compress.stage import Context
+from edgekit.compress.stages import file_stage
+from edgekit.runtimes import artifact
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A model file to pack: the stage's ``folder`` that holds it and the engine's own ``fp32`` folder.
+
+    ``failed``: why its gate refused it, for files that are packed all the same (``keep: failed``).
+    """
+
+    path: str
+    engine: str
+    precision: str
+    folder: Path
+    fp32: Path
+    failed: str = ""
+
+    def sources(self) -> dict[str, Path]:
+        """Names in the bundle of all files that it consists of, and where they lie now."""
+        stem = self.path.rsplit(".", 1)[0]
+        return {stem + Path(name).suffix: self.folder / name for name in artifact.read(self.folder).files}
+
+    def entry(self, task: str) -> ModelFile:
+        """What the manifest says of it."""
+        parts = [name for name in self.sources() if name != self.path]
+        output = "embeddings" if task == "embed" else "logits"
+        if self.engine in ("litert", "tflite-runtime"):
+            output = ""  # its converter names outputs by number; there is one
+        return ModelFile(self.path, self.engine, self.precision, output=output, parts=parts, failed=self.failed)
+
+
+def to_pack(context: Context) -> list[Packed]:
+    """Every engine and precision of the recipe whose stage stayed; of an engine that kept none, its fp32.
+
+    With ``keep: failed`` those that missed their bound too, marked.
+    """
+    recipe = context.recipe
+    found = []
+    for engine in dict.fromkeys(recipe.engines):
+        mine = [one for precision in recipe.precision if (one := _file(context, engine, precision))]
+        if not any(not one.failed for one in mine) and (plain := _file(context, engine, "fp32")) and not plain.failed:
+            context.progress.say(
+                f"pack: no {', '.join(recipe.precision)} stayed for {engine}, so it gets its fp32 file"
+            )
+            mine.append(plain)
+        found += mine
+    if not any(not one.failed for one in found):
+        context.progress.say("pack: nothing stayed for the engines asked for, so the bundle holds ONNX in fp32")
+        plain = _file(context, "onnxruntime", "fp32")
+        assert plain is not None, "export is required"
+        found.append(plain)
+    return found
+
+
+def _file(context: Context, engine: str, precision: str) -> Packed | None:
+    stage, export = file_stage(engine, precision), file_stage(engine, "fp32")
+    folder, failed = context.kept.get(stage), ""
+    if folder is None and context.recipe.keep == "failed" and stage in context.missed:
+        folder, failed = context.missed[stage]
+    if folder is None or not artifact.is_artifact(folder):
+        return None
+    fp32 = context.kept.get(export, folder)
+    suffix = Path(artifact.read(folder).files[0]).suffix
+    name = f"{precision}-tflite-runtime" if engine == "tflite-runtime" else precision
+    return Packed(f"models/{name}{suffix}", engine, precision, folder, fp32, failed)

@@ -1,0 +1,60 @@
+"""The program that runs on an emulated board: JSON in on stdin, a line of JSON for each answer on stdout.
+
+Needs only the device runtime.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from edgekit.errors import EdgekitError
+
+
+def answers(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Of each of ``job["files"]`` in ``job["bundle"]``: its outputs for each of ``job["texts"]`` alone, one thread.
+
+    Or {"error"}. An output is {"shape", "values"}: JSON holds float32 exactly, but not the width of an empty array.
+    """
+    from edgekit.bundle import open_bundle
+    from edgekit.runtimes import isa
+    from edgekit.runtimes.golden import alone
+    from edgekit.runtimes.load import load_file
+
+    bundle = open_bundle(job["bundle"], check_hashes=False)
+    models = {model.path: model for model in bundle.manifest.models}
+    for file in job["files"]:
+        try:
+            model = load_file(bundle, models[file], threads=1)
+            outputs = alone(model, job["texts"])
+        except EdgekitError as error:
+            yield {"error": str(error)}
+        except Exception as error:  # an engine may throw anything; the next file is to be answered all the same
+            yield {"error": f"{type(error).__name__}: {error}"}
+        else:
+            values = [{"shape": output.shape, "values": output.ravel().tolist()} for output in outputs]
+            yield {"isa": isa.detect(), "engine": model.engine, "outputs": values}
+
+
+def check(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The bundle's own verify, as a report in JSON."""
+    from edgekit.runtimes.verify import verify
+
+    yield verify(job["bundle"], threads=1).to_dict()
+
+
+def main() -> int:
+    """Read a job and print its answers as they come: whoever waits keeps those before a crash."""
+    job = json.load(sys.stdin)
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # an engine that prints must not spoil the answer
+    for found in answers(job) if "files" in job else check(job):
+        print(json.dumps(found), file=out, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""What the model files of a bundle answer on older instruction sets than this machine's, found out by running them.
+
+x86-64 only. A small library (hold.c) is preloaded into a fresh process and answers CPUID without the newer features, at
+native speed; it needs Linux on a processor with CPUID faulting, and a C compiler. (OpenVINO held by ONEDNN_MAX_CPU_ISA
+is neither machine: its own kernels still go by CPUID. On AMX held to AVX512_CORE it went on in bfloat16, emulated, 80
+times slower; held to AVX2 it did not load.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from edgekit.bundle import Bundle, open_bundle
+from edgekit.bundle.golden import Floats, Golden, Tolerance
+from edgekit.cache import cache_dir
+from edgekit.devices.child import run_child
+from edgekit.errors import BundleError, EdgekitError
+from edgekit.progress import Progress, Silent
+from edgekit.runtimes import isa
+from edgekit.runtimes.check import golden_of
+from edgekit.runtimes.choose import Choice, offer
+from edgekit.runtimes.golden import differences, measured
+
+SOURCE = Path(__file__).with_name("hold.c")
+LEVELS = {"avx512_vnni": "avx512_vnni", "avx_vnni": "avx_vnni", "avx512": "avx512bw", "avx2": "avx2"}  # to a flag
+
+
+def levels(root: Path = Path("/")) -> list[str]:
+    """The levels of :data:`LEVELS` that this processor has all of, and more."""
+    flags, here = isa.cpu_flags(root), isa.detect(root)
+    if not here.startswith("x86_64-"):
+        return []
+    return [name for name, flag in LEVELS.items() if flag in flags and here != f"x86_64-{name}"]
+
+
+def held(level: str) -> dict[str, str] | str:
+    """Environment variables that hold a new process to ``level``, or the reason why that cannot be."""
+    library = _library()
+    if not isinstance(library, Path):
+        return library
+    preload = " ".join(filter(None, [str(library), os.environ.get("LD_PRELOAD")]))
+    return {"EDGEKIT_HOLD": level, "LD_PRELOAD": preload, "PYTHONFAULTHANDLER": ""}  # that one takes SIGSEGV too
+
+
+def _library() -> Path | str:
+    """The library, compiled into the cache when it is not there yet, or the reason why it cannot be had."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return "CPUID can be held on Linux on x86-64 only"
+    if "cpuid_fault" not in isa.cpu_flags():
+        return "this processor does not offer CPUID faulting (cpuid_fault in /proc/cpuinfo)"
+    source = SOURCE.read_bytes()
+    target = cache_dir().resolve() / "hold" / f"{hashlib.sha256(source).hexdigest()[:16]}.so"
+    if set(" :") & set(str(target)):
+        return f"LD_PRELOAD cannot name {target}"
+    if target.is_file():
+        return target
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    if compiler is None:
+        return "no C compiler (cc, gcc or clang) to build hold.c with"
+    beside = target.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        command = [compiler, "-O2", "-shared", "-fPIC", "-o", str(beside), str(SOURCE)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        if done.returncode:
+            return f"{compiler} cannot build hold.c: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"
+        beside.replace(target)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"hold.c cannot be built: {error}"
+    finally:
+        beside.unlink(missing_ok=True)
+    return target
+
+
+def measure(bundle: Bundle, golden: Golden, choices: list[Choice], level: str) -> dict[Choice, list[Floats] | str]:
+    """What ``choices`` answer to the golden texts, each text alone, on one thread, at ``level``.
+
+    Or, instead of a list of outputs, the reason why one could not be run. A fresh process for each engine.
+    """
+    environment = held(level)
+    if isinstance(environment, str):
+        return dict.fromkeys(choices, environment)
+    found: dict[Choice, list[Floats] | str] = {}
+    for engine in dict.fromkeys(choice.engine for choice in choices):
+        mine = [choice for choice in choices if choice.engine == engine]
+        job = {"bundle": str(bundle.root), "answers": mine, "threads": 1, "texts": golden.texts, "held": level}
+        try:
+            answers = run_child(job, environment)["answers"]
+        except EdgekitError as error:
+            found |= dict.fromkeys(mine, str(error))
+            continue
+        for choice, answer in zip(mine, answers, strict=True):
+            outputs = [np.array(one, np.float32) for one in answer.get("outputs", [])]
+            if "error" not in answer and not np.isfinite(differences(golden.outputs[choice.file], outputs)[0]):
+                answer["error"] = "its answers are not finite, or of another shape"
+            found[choice] = answer.get("error", outputs)
+    return found
+
+
+def tolerances(path: str | Path, progress: Progress = Silent()) -> list[Tolerance]:
+    """Measured tolerances of the bundle's files for the older instruction sets that could be run here.
+
+    For ``Manifest.golden["tolerances"]``, beside those that it holds already: the list is empty where nothing could be
+    run, and for each file and level that could not, the stated tolerance (``isa`` "*") goes on to hold. ``progress``
+    is told the reasons. Raises BundleError for a bundle that cannot be read or has no golden vectors.
+    """
+    bundle = open_bundle(path)
+    golden = golden_of(bundle)
+    if golden is None:
+        raise BundleError(f"{bundle.root.name}: golden vectors", found="none", expected="some to measure with")
+    offered = offer(bundle)
+    found: list[Tolerance] = []
+    wanted = levels()
+    handle = progress.start("older instruction sets", len(wanted))
+    reasons: dict[str, None] = {}
+    for level in wanted:
+        for choice, outputs in measure(bundle, golden, offered.ready, level).items():
+            if isinstance(outputs, str):
+                reasons[f"{choice.engine} on {level}: {outputs}"] = None
+            else:
+                found.append(measured(golden, offered.models[choice.file], f"x86_64-{level}", outputs))
+        progress.advance(handle, note=level)
+    progress.finish(handle)
+    for reason in reasons:
+        progress.say(f"tolerance stated, not measured: {reason}")
+    return found

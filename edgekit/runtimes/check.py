@@ -1,0 +1,107 @@
+"""A loaded model file beside its golden vectors: the proof that it answers here as it did where it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgekit.bundle import Bundle
+from edgekit.bundle.golden import NAME, Golden, Tolerance
+from edgekit.bundle.golden import read as read_golden
+from edgekit.errors import BundleError, VerificationError
+from edgekit.runtimes import isa
+from edgekit.runtimes.golden import alone, differences
+from edgekit.runtimes.model import Model
+from edgekit.runtimes.preprocess import TextPreprocessor
+
+LONG = 64  # tokens: what a load may spend on its proof, and what room LiteRT sets aside for it
+OLD_LITERT = (
+    "tflite-runtime answers newer INT8 operators wrongly without a word. Install LiteRT (pip install edgekit[litert]), "
+    "or compress again with tflite-runtime among the recipe's engines."
+)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What ``texts`` golden texts gave on instruction set ``isa``: the worst of each, and what it may be."""
+
+    texts: int
+    isa: str
+    max_abs: float
+    min_cosine: float
+    tolerance: Tolerance
+
+    @property
+    def ok(self) -> bool:
+        """Whether both are within the tolerance."""
+        return self.max_abs <= self.tolerance.max_abs and self.min_cosine >= self.tolerance.min_cosine
+
+    def __str__(self) -> str:
+        return (
+            f"{self.texts} texts on {self.isa}: max abs {self.max_abs:.3g} (at most {self.tolerance.max_abs:.3g}), "
+            f"min cosine {self.min_cosine:.6f} (at least {self.tolerance.min_cosine:.6f}); "
+            f"tolerance {self.tolerance.basis}"
+        )
+
+
+def golden_of(bundle: Bundle) -> Golden | None:
+    """The bundle's golden vectors; None where it has none. Raises ``BundleError`` for those that cannot be read."""
+    manifest = bundle.manifest
+    if not manifest.golden:
+        return None
+    try:
+        data = bundle.file(NAME).read_bytes()
+    except OSError as error:
+        raise BundleError(f"{bundle.root.name}: {NAME} cannot be read", found=error.strerror) from None
+    return read_golden(manifest.golden, data, manifest.task.task)
+
+
+def sample(golden: Golden) -> list[int]:
+    """Numbers of two texts: the shortest, and the longest of at most ``LONG`` tokens and one window."""
+    tokens = {i: len(windows[0]) for i, windows in enumerate(golden.ids) if len(windows) == 1}
+    by_length = sorted(tokens, key=tokens.__getitem__) or [0]
+    longest = [i for i in by_length if tokens.get(i, 0) <= LONG][-1:]
+    return list(dict.fromkeys(by_length[:1] + longest))
+
+
+def compare(model: Model, golden: Golden, which: Sequence[int] | None = None) -> Compared:
+    """Run the golden texts (those of numbers ``which``, or all), each by itself.
+
+    Raises ``BundleError`` when the bundle has no outputs or no tolerance for the file, ``EngineError`` from the engine.
+    """
+    if model.file not in golden.outputs:
+        raise BundleError(f"{NAME} has no outputs of {model.file}")
+    here = isa.detect()
+    tolerance = golden.tolerance(model.file, here)
+    numbers = range(len(golden.texts)) if which is None else which
+    expected = [golden.outputs[model.file][i] for i in numbers]
+    largest, cosine = differences(expected, alone(model, [golden.texts[i] for i in numbers]))
+    return Compared(len(numbers), here, largest, cosine, tolerance)
+
+
+def prove(model: Model, golden: Golden) -> None:
+    """Raise ``VerificationError`` unless ``model`` gives a few golden answers, ``EngineError`` from the engine."""
+    try:
+        found = compare(model, golden, sample(golden))
+    except BundleError as error:
+        raise VerificationError(str(error), fix="Make the bundle again.") from None
+    if found.ok:
+        return
+    other = other_ids(model.pipeline.preprocessor, golden)
+    if other:
+        raise VerificationError(
+            f"the tokenizer of {model.file}",
+            found=f"other token ids for {len(other)} golden texts",
+            fix="Install the version of tokenizers that the bundle was made with, or a newer one.",
+        )
+    raise VerificationError(
+        f"golden vectors of {model.file} in {model.engine} {model.engine_version}",
+        found=str(found),
+        fix=OLD_LITERT if model.engine == "tflite-runtime" else "`edgekit verify` shows each file of the bundle.",
+    )
+
+
+def other_ids(preprocessor: TextPreprocessor, golden: Golden) -> list[int]:
+    """Numbers of the golden texts that the tokenizer cuts into other ids than where the bundle was made."""
+    windows = preprocessor.windows
+    return [i for i, text in enumerate(golden.texts) if [one.ids for one in windows([text])] != golden.ids[i]]

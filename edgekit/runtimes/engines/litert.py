@@ -1,0 +1,193 @@
+"""LiteRT, and tflite-runtime before it: TFLite files of static lengths, one signature ``tokens_<length>`` each."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.errors import EngineError, MissingDependencyError
+
+PREFIX = "tokens_"  # of a signature's name; its length follows
+_STDERR = threading.Lock()
+
+
+class _Bucket(NamedTuple):
+    """What running one signature takes: its subgraph, the tensors' places in it, and arrays for its inputs."""
+
+    length: int
+    subgraph: int
+    ids_at: int
+    mask_at: int
+    output_at: int
+    ids: npt.NDArray[np.int32]  # (1, length)
+    mask: npt.NDArray[np.int32]
+
+
+class LiteRtEngine:
+    """One interpreter with all lengths of a file. Threads take turns; texts of a batch run one by one.
+
+    Below the signature runners that the package documents: those plan their memory anew at each call, which
+    costs 0.07 ms of 1.2. XNNPACK holds its own copy of the weights for every length in the file.
+    """
+
+    package = "ai_edge_litert"
+    fix = "pip install edgekit[litert]"
+    batching = False  # rows run alone in any case; this way none is padded to its neighbours' length
+
+    def __init__(
+        self,
+        model_path: Path,
+        threads: int,
+        inputs: tuple[str, str] = ("input_ids", "attention_mask"),
+        output: str = "",
+        precision: str = "fp32",
+    ) -> None:
+        del precision  # the file itself says all
+        interpreter, self.version = self._import()
+        self._lock = threading.Lock()
+        self._ready: dict[int, _Bucket] = {}  # length of a text -> its bucket, which has memory
+        name = Path(model_path).name
+        with without_notes():
+            try:
+                self._interpreter = interpreter(model_path=str(model_path), num_threads=threads)
+            except Exception as error:
+                raise EngineError(f"{self.package} cannot load {name}", found=_short(error)) from None
+            try:
+                # gives XNNPACK its parts; what cannot run shows here. It refuses while others hold the inner object.
+                self._interpreter.allocate_tensors()
+                self._engine = self._interpreter._interpreter
+                self._buckets = _buckets(self._engine, self._engine.GetSignatureDefs(), inputs, output)
+                first = self._buckets[0]
+                self._engine.AllocateTensors(first.subgraph)
+                width = self._engine.TensorSize(first.output_at, first.subgraph)[-1]
+                kind = np.dtype(self._engine.TensorType(first.output_at, first.subgraph))
+            except EngineError as error:
+                raise EngineError(f"{error.what} of {name}", found=error.found, expected=error.expected) from None
+            except Exception as error:
+                raise EngineError(f"{self.package} cannot run {name}", found=_short(error)) from None
+        if kind != np.float32:
+            raise EngineError(f"output of {name}", found=kind, expected="float32")
+        self.output_width: int | None = int(width)
+        self._allocated = {first.subgraph}
+
+    def run(self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """int64 (B, T) twice -> float32 (B, C), (B, D) or (B, T, C). Raises ``EngineError``."""
+        rows, length = ids.shape
+        with self._lock:
+            bucket = self._ready.get(length) or self._prepare(length)
+            size, subgraph, ids_at, mask_at, output_at, ids_in, mask_in = bucket
+            engine, outputs = self._engine, []
+            if length < size:
+                ids_in[0, length:] = 0
+                mask_in[0, length:] = 0
+            try:
+                for row in range(rows):
+                    ids_in[0, :length] = ids[row]
+                    mask_in[0, :length] = mask[row]
+                    engine.SetTensor(ids_at, ids_in, subgraph)
+                    engine.SetTensor(mask_at, mask_in, subgraph)
+                    engine.Invoke(subgraph)
+                    outputs.append(engine.GetTensor(output_at, subgraph))
+            except Exception as error:
+                raise EngineError(f"{self.package} failed on {length} tokens", found=_short(error)) from None
+        found: npt.NDArray[np.float32] = outputs[0] if rows == 1 else np.concatenate(outputs)
+        return found[:, :length] if found.ndim == 3 else found
+
+    def _prepare(self, length: int) -> _Bucket:
+        """The smallest bucket for ``length`` tokens, which gets its memory when it is first needed."""
+        bucket = next((b for b in self._buckets if b.length >= length), None)
+        if bucket is None:
+            raise EngineError(
+                "tokens of a text",
+                found=length,
+                expected=f"at most {self._buckets[-1].length}, the file's largest length",
+            )
+        if bucket.subgraph not in self._allocated:
+            try:
+                self._engine.AllocateTensors(bucket.subgraph)
+            except Exception as error:
+                raise EngineError(f"{self.package}: {bucket.length} tokens", found=_short(error)) from None
+            self._allocated.add(bucket.subgraph)
+        self._ready[length] = bucket
+        return bucket
+
+    @classmethod
+    def _import(cls) -> tuple[Any, str]:
+        try:
+            package = import_module(cls.package)
+            return import_module(f"{cls.package}.interpreter").Interpreter, package.__version__
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"engine {cls.package} cannot be imported", found=str(error), fix=cls.fix
+            ) from None
+
+
+class TfliteRuntimeEngine(LiteRtEngine):
+    """The same interface in tflite-runtime, which old boards still have. Its last version, 2.14, is of 2023."""
+
+    package = "tflite_runtime"
+    fix = 'pip install tflite-runtime "numpy<2"'
+
+
+def _buckets(engine: Any, signatures: dict[str, Any], inputs: tuple[str, str], output: str) -> list[_Bucket]:
+    """All signatures of the file, the shortest first. Raises ``EngineError`` for a file that is not one of ours."""
+    found = []
+    for name, signature in signatures.items():
+        length = name.removeprefix(PREFIX)
+        if not (name.startswith(PREFIX) and length.isdecimal() and length.isascii()):
+            raise EngineError("signature", found=name, expected=f"{PREFIX}<length>")
+        if set(signature["inputs"]) != set(inputs):
+            raise EngineError("inputs", found=sorted(signature["inputs"]), expected=sorted(inputs))
+        outputs = signature["outputs"]
+        if output and output not in outputs:
+            raise EngineError("outputs", found=sorted(outputs), expected=output)
+        subgraph = engine.GetSubgraphIndexFromSignature(name)
+        places = [signature["inputs"][each] for each in inputs]
+        for place in places:
+            shape = tuple(int(n) for n in engine.TensorSize(place, subgraph))
+            kind = np.dtype(engine.TensorType(place, subgraph))
+            if shape != (1, int(length)) or kind != np.int32:
+                raise EngineError(f"input of {name}", found=f"{kind} {shape}", expected=f"int32 (1, {length})")
+        output_at = outputs[output] if output else next(iter(outputs.values()))
+        ids, mask = (np.zeros((1, int(length)), np.int32) for _ in inputs)
+        found.append(_Bucket(int(length), subgraph, places[0], places[1], output_at, ids, mask))
+    if not found:
+        raise EngineError("signatures", found="none", expected=f"{PREFIX}<length>, one or more")
+    return sorted(found, key=lambda bucket: bucket.length)
+
+
+@contextlib.contextmanager
+def without_notes() -> Iterator[None]:
+    """Keep the library's INFO lines, for which it has no switch, off stderr. All other lines are passed on at the end.
+
+    It writes them to the process's stderr from C++, so that is where they are held up, for the time of a load.
+    """
+    with _STDERR, tempfile.TemporaryFile() as held:
+        try:
+            stderr = os.dup(2)
+        except OSError:  # there is none
+            yield
+            return
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            held.seek(0)
+            for line in held:
+                if not line.startswith(b"INFO:"):
+                    os.write(stderr, line)
+            os.close(stderr)
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

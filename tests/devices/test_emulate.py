@@ -1,0 +1,202 @@
+"""A bundle on ARM processors, emulated. The slow tests build an arm64 userland once, in about ten seconds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgekit.bundle import Bundle, Manifest, ModelFile, open_bundle, write
+from edgekit.cli.main import run
+from edgekit.devices import arm_parity, emulate
+from edgekit.devices.emulate import Answers
+from edgekit.devices.userland import MIRROR, SUITE, userland
+from edgekit.errors import InputError, MissingDependencyError
+from edgekit.runtimes import artifact
+from edgekit.runtimes.check import golden_of
+from edgekit.runtimes.golden import make
+
+ISAS = {"cortex-a72": "aarch64-neon", "cortex-a76": "aarch64-dotprod"}
+TEXTS = [
+    "a charming, funny film that never quite takes off",
+    "dull",
+    "",
+    "naïve 日本語 it's $9.99",
+    "the plot is thin, the jokes fall flat, and still nobody in the room looked at a watch for two hours",
+]
+CALIBRATION = ["a moving portrait", "how do I cancel my card", "it runs for two hours", "no", *TEXTS[:2]]
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What emulation needs is here, and the userland will lie in a cache of its own."""
+    for tool in ("apt-get", "dpkg-deb"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is missing: the userland is made of Debian's packages")
+    try:
+        emulate.qemu()
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+    try:
+        urllib.request.urlopen(f"{MIRROR}/dists/{SUITE}/InRelease", timeout=20).close()
+    except OSError as error:
+        pytest.skip(f"{MIRROR} cannot be reached: {error}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEKIT_CACHE", str(tmp_path_factory.mktemp("userland")))
+        userland()
+        yield
+
+
+def export(tiny_encoder: Path, work: Path) -> dict[str, Path]:
+    """Artifact folders by path in the bundle: ONNX and TFLite, fp32 and INT8, as the pipeline makes them."""
+    from edgekit.export import export_onnx
+    from edgekit.export.litert import export_litert
+    from edgekit.quantize.backend import Source, open_backend
+    from edgekit.recipe.stages import ExportConfig
+    from edgekit.runtimes.preprocess import TextPreprocessor
+
+    found = {"models/fp32.onnx": work / "onnx", "models/fp32.tflite": work / "tflite"}
+    export_onnx(tiny_encoder, work / "onnx", ExportConfig(), CALIBRATION)
+    export_litert(tiny_encoder, work / "tflite", ExportConfig(), [16, 64], CALIBRATION)
+    spec = artifact.read_spec(work / "onnx")
+    batches = TextPreprocessor(tiny_encoder / "tokenizer.json", spec)
+    feeds = [{"input_ids": one[0], "attention_mask": one[1]} for text in CALIBRATION if (one := batches.single(text))]
+    for path, engine, candidate in (
+        ("models/w8a8.onnx", "onnxruntime", "static"),
+        ("models/w8a8.tflite", "litert", "dynamic"),
+    ):
+        fp32 = found[path.replace("w8a8", "fp32")]
+        backend = open_backend(engine, Source(fp32, tiny_encoder, feeds, embeddings_int8=True, seed=0))
+        _, quantizer = next(backend.variants(candidate))
+        found[path] = work / path.replace("/", "-")
+        found[path].mkdir()
+        backend.write(quantizer(), found[path])
+        shutil.copyfile(fp32 / "tokenizer.json", found[path] / "tokenizer.json")
+        artifact.write(found[path], spec, engine, "w8a8")
+    return found
+
+
+@pytest.fixture(scope="module")
+def arm_bundle(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two layers of MiniLM, three classes: fp32 and INT8 for onnxruntime and LiteRT, and an ONNX file that is none."""
+    work = tmp_path_factory.mktemp("arm")
+    folders = export(tiny_encoder, work)
+    golden = make({path: artifact.load(folder, 1, path) for path, folder in folders.items()}, TEXTS)
+    about = {path: artifact.read(folder) for path, folder in folders.items()}
+    models = [
+        ModelFile(path, found.engine, found.precision, output="" if found.engine == "litert" else "logits")
+        for path, found in about.items()
+    ]
+    manifest = Manifest(
+        name="arm",
+        created="2026-01-02T03:04:05+00:00",
+        edgekit_version="0.1.0",
+        task=artifact.read_spec(work / "onnx"),
+        models=[*models, ModelFile("models/broken.onnx", "onnxruntime", "fp32")],
+        golden=golden["manifest"],
+    )
+    files = {path: folder / about[path].files[0] for path, folder in folders.items()}
+    files |= {"models/broken.onnx": b"no model at all", "tokenizer.json": tiny_encoder / "tokenizer.json"}
+    write(work / "arm.edge", manifest, files | golden["files"])
+    return work / "arm.edge"
+
+
+@pytest.fixture(scope="module")
+def answered(board: None, arm_bundle: Path) -> list[Answers]:
+    """Every file of the bundle on every processor."""
+    return emulate.answers(arm_bundle)
+
+
+@pytest.mark.slow
+def test_every_file_answers_on_arm_as_it_did_here(answered: list[Answers], arm_bundle: Path) -> None:
+    assert {(one.cpu, one.isa) for one in answered} == set(ISAS.items()), "the runtime sees the board, not this machine"
+    golden = golden_of(open_bundle(arm_bundle))
+    assert golden is not None
+    good = [one for one in answered if one.file != "models/broken.onnx"]
+    assert [one.reason for one in good] == [""] * 8
+    rows = arm_parity.rows("classify", golden, good, {"fp32": golden.outputs["models/fp32.onnx"]})
+    assert len(rows) == 2 * len(good)
+    for row in rows:
+        assert row["n"] == len(TEXTS)
+        if row["against"] == "golden":
+            stated = golden.tolerance(row["file"], "*")
+            assert row["max_abs"] <= stated.max_abs, row
+            assert row["cosine_min"] >= (0.999 if row["precision"] == "fp32" else stated.min_cosine), row
+        if row["precision"] == "fp32":
+            assert row["cosine_min"] >= 0.99999, row
+            assert row["top1"] == 1.0
+
+
+@pytest.mark.slow
+def test_a_broken_file_gives_its_reason(answered: list[Answers], arm_bundle: Path) -> None:
+    broken = [one for one in answered if one.file == "models/broken.onnx"]
+    assert [one.cpu for one in broken] == list(ISAS)
+    assert all("broken.onnx" in one.reason and not one.outputs for one in broken)
+    golden = golden_of(open_bundle(arm_bundle))
+    assert golden is not None
+    rows = arm_parity.rows("classify", golden, broken)
+    assert [(row["n"], row["cosine_mean"], row["reason"]) for row in rows] == [(0, None, one.reason) for one in broken]
+    assert arm_parity.tolerances(golden, broken) == []
+
+
+@pytest.mark.slow
+def test_an_engine_that_dies_gives_its_reason(board: None, arm_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # told that it has dot products, an engine uses them on a processor that does not
+    monkeypatch.setitem(emulate.PROCESSORS, "cortex-a72", emulate.PROCESSORS["cortex-a76"])
+    found = {one.file: one for one in emulate.answers(arm_bundle, ["cortex-a72"], ["no"])}
+    assert "SIGILL" in found["models/w8a8.onnx"].reason
+    assert len(found["models/fp32.onnx"].outputs) == 1, "the others answer all the same"
+
+
+@pytest.mark.slow
+def test_verify_holds_the_bundle_to_what_was_measured_there(
+    answered: list[Answers], arm_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = open_bundle(arm_bundle)
+    golden = golden_of(bundle)
+    assert golden is not None
+    golden = replace(golden, tolerances=[*golden.tolerances, *arm_parity.tolerances(golden, answered)])
+    path = rewritten(bundle, golden.to_manifest(), tmp_path / "measured.edge")
+    code = run(["verify", str(path), "--cpu", "cortex-a72,cortex-a76", "--format", "json"])
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+    assert {name.rsplit(" ", 1)[1] for name in checks} == set(ISAS)
+    for cpu, isa in ISAS.items():
+        for model in bundle.manifest.models:
+            check = checks[f"outputs {model.path} on {cpu}"]
+            assert check["ok"] is (model.path != "models/broken.onnx"), check
+            if check["ok"]:
+                assert f"on {isa}" in check["detail"]
+                assert "tolerance measured under qemu" in check["detail"]
+    assert code == 4, "the broken file"
+
+
+def rewritten(bundle: Bundle, golden: dict[str, object], path: Path) -> Path:
+    """A copy of ``bundle`` at ``path`` with another list of tolerances."""
+    files = {entry.path: bundle.file(entry.path) for entry in bundle.manifest.files}
+    write(path, replace(bundle.manifest, golden=golden), files)
+    return path
+
+
+def test_what_is_missing_is_named(small_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match=r"cortex-a1; expected cortex-a72, cortex-a76"):
+        emulate.verify(small_bundle, ["cortex-a1"])
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(MissingDependencyError, match="apt-get install --no-install-recommends qemu-user-static"):
+        emulate.verify(small_bundle)
+    with pytest.raises(MissingDependencyError, match="apt-get"):
+        userland()
+
+
+def test_a_userland_that_cannot_be_fetched_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if shutil.which("apt-get") is None:
+        pytest.skip("apt-get is missing")
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path))
+    with pytest.raises(MissingDependencyError, match=f"arm64 packages of Debian {SUITE} cannot be fetched"):
+        userland(mirror="http://127.0.0.1:9/debian")
+    assert list((tmp_path / "userland").iterdir()) == []
