@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import Annotated
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
 
 import typer
 
 from edgekit._version import __version__
 from edgekit.cli import compress, devices, doctor, evaluate, profile, report, run_model, verify
-from edgekit.errors import EdgekitError
+from edgekit.errors import EdgekitError, EdgekitWarning
 
 INTERRUPTED = 130
 
@@ -56,7 +58,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     given, debug = _take_debug(given)
     try:
-        code = app(args=given, prog_name="edgekit", standalone_mode=False)
+        with _plain_warnings():
+            code = app(args=given, prog_name="edgekit", standalone_mode=False)
     except KeyboardInterrupt:
         code = INTERRUPTED
     except EdgekitError as error:
@@ -78,6 +81,22 @@ def run(arguments: Sequence[str] | None = None) -> int:
     if code == INTERRUPTED:
         print("interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Our own warnings are one line on stderr, as errors are; those of other libraries stay as they are."""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *given: Any, **named: Any) -> None:
+            if issubclass(category, EdgekitWarning):
+                print(f"warning: {message}", file=sys.stderr)
+            else:
+                others(message, category, *given, **named)
+
+        warnings.showwarning = show
+        yield
 
 
 def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:

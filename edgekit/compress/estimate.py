@@ -17,6 +17,7 @@ from edgekit.recipe import Recipe
 from edgekit.recipe.stages import Training
 
 _PROBED_STEPS = 3
+_TRAINED = ("teach", "distill", "prune", "qat")
 # As seen on 2 cores for a student of 3 layers.
 _FIXED_S = {"vocabulary": 5.0, "export": 10.0, "quantize": 60.0}
 _GATE_S = 30.0  # as seen: answers to the held-out parts and timing in turns
@@ -26,7 +27,8 @@ def estimate(recipe: Recipe, cache_dir: Path | None, progress: Progress) -> list
     """One row a stage; see :func:`edgekit.compress.plan`."""
     context, cache, fingerprint = prepare(recipe, cache_dir, progress)
     cached = _cached(context, cache, fingerprint)
-    rate = None if all(cached.get(name) for name in ("teach", "distill", "prune")) else _steps_a_second(context)
+    trained = [name for name in _TRAINED if recipe.enabled(name)]
+    rate = None if all(cached.get(name) for name in trained) else _steps_a_second(context)
     rows = []
     for stage in stages_of(recipe):
         known = cached.get(stage.name, False)
@@ -71,7 +73,7 @@ def _cost(name: str, context: Context, rate: tuple[float, int] | None) -> tuple[
     training: Training = part.recovery if name == "prune" else part
     if rate is None or (name == "teach" and recipe.task == "embed"):
         return 0.0, "estimate: nothing is trained"
-    limits = [training.max_examples, recipe.stages.distill.max_examples if name == "prune" else None]
+    limits = [training.max_examples, recipe.stages.distill.max_examples if name in ("prune", "qat") else None]
     texts = min([len(context.splits.train), *(limit for limit in limits if limit)])
     a_second, layers = rate
     share = 1.0

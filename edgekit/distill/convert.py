@@ -64,6 +64,13 @@ class Imported:
         return self.encoder.config.task == "embed" or self.encoder.classifier is not None
 
 
+def knows(config: dict[str, Any]) -> bool:
+    """Whether a model with this config.json can become an :class:`Encoder`."""
+    kind = config.get("model_type")
+    absolute = config.get("position_embedding_type", "absolute") == "absolute"
+    return kind == EncoderConfig.model_type or (kind in _NAMES and absolute)
+
+
 def import_model(
     ref: str, task: str, *, max_length: int = 128, stride: int = 32, sha256: str | None = None
 ) -> Imported:
@@ -98,7 +105,7 @@ def import_model(
             "max_length", found=max_length, expected=f"at most {encoder.config.max_positions}, the positions of {ref}"
         )
     encoder.config.max_tokens, encoder.config.stride = max_length, stride
-    return Imported(encoder.eval(), tokenizer, folder, digest, _licence(folder))
+    return Imported(encoder.eval(), tokenizer, folder, digest, licence(folder))
 
 
 def _read_state(weights: Path) -> State:
@@ -112,12 +119,12 @@ def _read_state(weights: Path) -> State:
 
 def _convert(folder: Path, config: dict[str, Any], raw: State, task: str) -> Encoder:
     kind = str(config.get("model_type"))
-    if kind not in _NAMES or config.get("position_embedding_type", "absolute") != "absolute":
+    if not knows(config):
         raise ModelError(
             f"{folder / 'config.json'}: model_type",
             found=kind,
             expected=", ".join(_NAMES) + " with absolute positions",
-            fix="Other architectures are not supported by this version.",
+            fix="Other architectures can be exported and quantized as they are, but not trained or cut.",
         )
     names = _NAMES[kind]
     prefix = "distilbert." if kind == "distilbert" else "roberta." if kind in _ROBERTA else "bert."
@@ -186,7 +193,7 @@ def _head(
     out: State = {}
     if task == "tag" and "classifier.weight" in state:
         _copy(out, "classifier", "classifier", take)
-        return _Head({"labels": _labels(config)}, out)
+        return _Head({"labels": labels_of(config)}, out)
     if task == "classify":
         dense, last, activation = {
             "bert": ("pooler.dense", "classifier", "tanh"),
@@ -195,19 +202,20 @@ def _head(
         if f"{last}.weight" in state and f"{dense}.weight" in state:
             _copy(out, "head", dense, take)
             _copy(out, "classifier", last, take)
-            return _Head({"labels": _labels(config), "pooling": "cls", "head_activation": activation}, out)
-    pooling, normalize = _sentence_pooling(folder)
+            return _Head({"labels": labels_of(config), "pooling": "cls", "head_activation": activation}, out)
+    pooling, normalize = sentence_pooling(folder)
     return _Head({"pooling": pooling, "normalize": normalize}, out)
 
 
-def _labels(config: dict[str, Any]) -> list[str]:
+def labels_of(config: dict[str, Any]) -> list[str]:
+    """The names of a checkpoint's classes, LABEL_0, LABEL_1... where it has none."""
     names = config.get("id2label") or {}
     if not names:
         return [f"LABEL_{i}" for i in range(int(config.get("num_labels", 2)))]
     return [str(names[k]) for k in sorted(names, key=int)]
 
 
-def _sentence_pooling(folder: Path) -> tuple[str, bool]:
+def sentence_pooling(folder: Path) -> tuple[str, bool]:
     """What a sentence-transformers folder says of pooling and normalising; mean and unit length otherwise."""
     path = folder / "1_Pooling" / "config.json"
     if not path.is_file():
@@ -217,7 +225,7 @@ def _sentence_pooling(folder: Path) -> tuple[str, bool]:
     return pooling, modules.is_file() and "Normalize" in modules.read_text("utf-8")
 
 
-def _licence(folder: Path) -> str:
+def licence(folder: Path) -> str:
     """The licence that a model card's front matter states, or 'not stated'."""
     card = folder / "README.md"
     if card.is_file():

@@ -26,7 +26,7 @@ class Graph:
         self.maker = {name: node for node in self.proto.node for name in node.output}
         self.readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
         for node in self.proto.node:
-            for name in node.input:
+            for name in reads(node):
                 self.readers[name].append(node)
 
     def constant(self, name: str) -> NDArray[np.generic] | None:
@@ -46,10 +46,7 @@ class Graph:
 
     def replace_uses(self, old: str, new: str) -> None:
         """Let every reader of ``old`` read ``new``."""
-        for node in self.proto.node:
-            for i, name in enumerate(node.input):
-                if name == old:
-                    node.input[i] = new
+        _replace(self.proto, old, new)
 
     def set_nodes(self, nodes: list[onnx.NodeProto]) -> None:
         """Take ``nodes``, in order of execution, as the graph's."""
@@ -65,7 +62,7 @@ class Graph:
         for node in reversed(self.proto.node):
             if needed.intersection(node.output):
                 kept.append(node)
-                needed.update(name for name in node.input if name)
+                needed.update(name for name in reads(node) if name)
         self.set_nodes(kept[::-1])
         tensors = [t for t in self.proto.initializer if t.name in needed]
         fresh = [onnx.TensorProto.FromString(t.SerializeToString()) for t in sorted(tensors, key=lambda t: t.name)]
@@ -73,6 +70,22 @@ class Graph:
         self.proto.initializer.extend(fresh)
         self.tensors = {tensor.name: tensor for tensor in self.proto.initializer}
         del self.proto.value_info[:]
+
+
+def reads(node: onnx.NodeProto) -> list[str]:
+    """Names of the values that ``node`` reads, those in its branches (of an If) as well."""
+    inner = [a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
+    return [*node.input, *(name for branch in inner for part in branch.node for name in reads(part))]
+
+
+def _replace(graph: onnx.GraphProto, old: str, new: str) -> None:
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            if name == old:
+                node.input[i] = new
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                _replace(attribute.g, old, new)
 
 
 def linear_name(node: onnx.NodeProto) -> str:

@@ -11,12 +11,17 @@ from onnx import helper, numpy_helper
 from edgekit.export.graph import Graph, linear_name
 
 
-def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Change ``model`` in place, with the same results, and return it."""
+def simplify(model: onnx.ModelProto, reshapes: bool = True) -> onnx.ModelProto:
+    """Change ``model`` in place, with the same results, and return it.
+
+    ``reshapes``: whether a size that is read from any tensor's first two axes is the batch and the length, as in our
+    own encoder.
+    """
     graph = Graph(model)
     _lift_constants(graph)
     _gemm_to_matmul(graph)
-    _fixed_reshapes(graph)
+    if reshapes:
+        _fixed_reshapes(graph)
     _merge_unsqueezes(graph)
     graph.prune()
     _name_weights(graph)
@@ -107,10 +112,21 @@ def _merge_unsqueezes(graph: Graph) -> None:
 
 
 def _name_weights(graph: Graph) -> None:
-    """The tracer numbers transposed weights; the module's name instead keeps bytes free of its counters."""
+    """The tracer numbers transposed weights; the module's name instead keeps bytes free of its counters.
+
+    A module that runs twice gives two products of one name: the second gets its own, and both read the same weight.
+    """
+    named: dict[str, str] = {}
+    count: dict[str, int] = {}
     for node in graph.proto.node:
         if node.op_type == "MatMul" and node.input[1] in graph.tensors:
+            module = linear_name(node)
+            count[module] = count.get(module, 0) + 1
+            if count[module] > 1:
+                stem, kind = node.name.rsplit("/", 1)
+                node.name = f"{stem}.{count[module]}/{kind}"
             value = graph.constant(node.input[1])
-            if value is not None:
-                node.input[1] = graph.add_constant(f"{linear_name(node)}.weight", value)
+            if value is not None and node.input[1] not in named:
+                named[node.input[1]] = graph.add_constant(f"{linear_name(node)}.weight", value)
+            node.input[1] = named[node.input[1]]
     graph.refresh()

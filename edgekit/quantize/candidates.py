@@ -25,6 +25,7 @@ from edgekit.export.graph import Graph, copy, weight_matmuls
 from edgekit.quantize.backend import Feed
 from edgekit.quantize.halves import halves
 from edgekit.quantize.rows import narrowing, row_wise
+from edgekit.runtimes.engines.openvino import silence
 from edgekit.runtimes.isa import saturates
 
 Quantizer = Callable[..., onnx.ModelProto]  # (fp32 graph, calibration inputs, seed, reduced=False)
@@ -92,7 +93,8 @@ def nncf(
     All else is ignored: a quantized embedding table would be made float as a whole at every inference, and products of
     two activations gain nothing at the lengths that boards see. ``alpha``: SmoothQuant's strength, None is NNCF's own.
     """
-    os.environ.setdefault("NNCF_CI", "1")  # the only switch that keeps NNCF's telemetry off
+    silence()  # NNCF imports OpenVINO, which would call home
+    os.environ.setdefault("NNCF_CI", "1")  # the only switch that keeps NNCF's own telemetry off
     import nncf as library
     from nncf.quantization.advanced_parameters import (
         AdvancedQuantizationParameters,

@@ -13,6 +13,8 @@ from onnx import TensorProto, helper
 
 from edgekit.export.graph import Graph
 
+SMALL = 4096  # numbers; a table of fewer (segments, relative positions) saves nothing and stays float
+
 
 def quantize_rows(table: NDArray[np.float32], largest_code: int = 127) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """float32 (rows, width) -> INT8 of that shape, scales (rows, 1); nothing is off by more than half its scale."""
@@ -29,6 +31,9 @@ def int8_embeddings(model: onnx.ModelProto) -> list[str]:
     for node in graph.proto.node:
         table = graph.constant(node.input[0]) if node.op_type in ("Gather", "Slice") else None
         if table is None or table.dtype != np.float32 or table.ndim != 2 or not takes_rows(graph, node):
+            nodes.append(node)
+            continue
+        if table.size < SMALL:
             nodes.append(node)
             continue
         name, out = node.input[0], node.output[0]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgekit.distill import ranges as ranges_file
 from edgekit.distill.ranges import Ranges
-from edgekit.export.ir import Model, Node, constant, is_constant, products, source, weight_of
+from edgekit.errors import ModelError
+from edgekit.export.ir import Model, Node, constant, is_constant, products, source
 from edgekit.quantize.embeddings import quantize_rows
 from edgekit.runtimes.engines.openvino import import_openvino
 
@@ -66,13 +68,15 @@ def with_ranges(model: Model, ranges: Ranges) -> Model:
     """A copy of float ``model`` whose products read UINT8 inputs in ``ranges`` and symmetric INT8 weights.
 
     ``ranges``: a product's scale and zero point by its name, as quantization-aware training leaves them. Weights have
-    a scale an output channel.
+    a scale an output channel. Raises ModelError when a product has no range.
     """
     operators = import_openvino().opset13
     model = model.clone()
     for name, product in products(model).items():
+        if name not in ranges:
+            raise ModelError(ranges_file.NAME, found=f"nothing on {name}", expected="a range for every product")
         scale, zero = ranges[name]
-        low, high = (constant(np.float32(scale * (code - zero))) for code in (0, 255))
+        low, high = (constant(np.array(scale * (code - zero), np.float32)) for code in (0, 255))
         rounded = operators.fake_quantize(product.input_value(0), low, high, low, high, 256)
         weight = source(product, 1).data
         transposed = product.get_attributes()["transpose_b"]
@@ -87,8 +91,8 @@ def with_ranges(model: Model, ranges: Ranges) -> Model:
 
 
 def sizes(model: Model) -> dict[str, int]:
-    """The number of weights of every product, by its module's name."""
-    return {name: int(np.prod(weight_of(product).shape)) for name, product in products(model).items()}
+    """The number of weights of every product of float ``model``, by its module's name."""
+    return {name: int(np.prod(source(product, 1).shape)) for name, product in products(model).items()}
 
 
 def _takes_rows(node: Node) -> bool:

@@ -1,8 +1,8 @@
-"""Weights rounded by neural-compressor's GPTQ (Frantar et al. 2023): each rounding error is made good in later columns.
+"""Weights rounded by neural-compressor's GPTQ (Frantar et al. 2023): each error is made good in the columns after it.
 
-Of what neural-compressor 3.10 offers this alone gains on an encoder (docs/quantization.md has the list). Its result is a
-torch module that no engine reads, so the rounded weights are put into our graph, whose quantizers find them on the grid
-again.
+Of what neural-compressor 3.10 offers this alone gains on an encoder (docs/quantization.md has the list). Its result is
+a torch module that no engine reads, so the rounded weights are put into our graph, whose quantizers find them on the
+grid again.
 """
 
 from __future__ import annotations

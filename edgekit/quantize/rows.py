@@ -46,10 +46,11 @@ def row_wise(model: onnx.ModelProto, fp32: onnx.ModelProto, names: set[str], red
         weight, x, out = graph.constant(node.input[1]), node.input[0], node.output[0]
         assert weight is not None
         codes, scales = quantize_rows(weight.T.astype(np.float32), SEVEN_BITS if reduced else 127)
+        shared = node.input[1]  # a matrix may serve several layers
         matrix = [
-            graph.add_constant(f"{name}.rows.int8", codes.T),
-            graph.add_constant(f"{name}.rows.scales", scales.reshape(-1)),
-            graph.add_constant(f"{name}.rows.zeros", np.zeros(len(codes), np.int8)),
+            graph.add_constant(f"{shared}.rows.int8", codes.T),
+            graph.add_constant(f"{shared}.rows.scales", scales.reshape(-1)),
+            graph.add_constant(f"{shared}.rows.zeros", np.zeros(len(codes), np.int8)),
         ]
         steps: list[tuple[str, list[str], str, dict[str, object]]] = [
             ("Abs", [x], "magnitude", {}),

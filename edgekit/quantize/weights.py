@@ -23,6 +23,7 @@ def fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = Graph(copy(model))
     matrices = {node.input[1] for node in weight_matmuls(graph).values()}
     nodes: list[onnx.NodeProto] = []
+    done: set[str] = set()  # a matrix may serve several layers
     for node in graph.proto.node:
         table = node.input[0] if node.op_type in ("Gather", "Slice") and takes_rows(graph, node) else ""
         name = table or next((n for n in node.input[1:2] if n in matrices), "")
@@ -37,7 +38,8 @@ def fp16(model: onnx.ModelProto) -> onnx.ModelProto:
             nodes += [taken, _cast(f"{node.output[0]}.fp16", node.output[0], node.name)]
         else:
             taken.input[1] = f"{name}.fp32"
-            nodes += [_cast(half, f"{name}.fp32", node.name), taken]
+            nodes += [taken] if name in done else [_cast(half, f"{name}.fp32", node.name), taken]
+            done.add(name)
     graph.set_nodes(nodes)
     graph.prune()
     return graph.model
@@ -47,17 +49,20 @@ def int8_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of ``model`` with INT8 weight matrices, symmetric, a float32 scale a column; activations stay float."""
     graph = Graph(copy(model))
     before: dict[str, list[onnx.NodeProto]] = {}
-    for name, node in weight_matmuls(graph).items():
-        weight: NDArray[np.generic] | None = graph.constant(node.input[1])
+    products = weight_matmuls(graph)
+    for name in dict.fromkeys(node.input[1] for node in products.values()):  # one may serve several layers
+        weight: NDArray[np.generic] | None = graph.constant(name)
         assert weight is not None
         codes, scales = quantize_rows(weight.T.astype(np.float32))
-        small = graph.add_constant(f"{name}.int8", codes.T)
-        scale = graph.add_constant(f"{name}.scale", scales.T)
-        before[node.name] = [
-            _cast(small, f"{name}.float", node.name),
-            helper.make_node("Mul", [f"{name}.float", scale], [f"{name}.scaled"], f"{node.name}/Scale"),
+        small, scale = graph.add_constant(f"{name}.int8", codes.T), graph.add_constant(f"{name}.scale", scales.T)
+        readers = [node for node in products.values() if node.input[1] == name]
+        first = readers[0].name
+        before[first] = [
+            _cast(small, f"{name}.float", first),
+            helper.make_node("Mul", [f"{name}.float", scale], [f"{name}.scaled"], f"{first}/Scale"),
         ]
-        node.input[1] = f"{name}.scaled"
+        for node in readers:
+            node.input[1] = f"{name}.scaled"
     graph.set_nodes([part for node in graph.proto.node for part in (*before.get(node.name, []), node)])
     graph.prune()
     return graph.model

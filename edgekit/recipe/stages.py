@@ -212,8 +212,8 @@ class ExportConfig(Stage):
 
 
 Candidate = Literal["nncf", "dynamic", "static", "neural-compressor"]
-OpenVinoCandidate = Literal["nncf"]
-LiteRtCandidate = Literal["dynamic"]
+OpenVinoCandidate = Literal["nncf", "dynamic"]
+LiteRtCandidate = Literal["dynamic", "static"]
 
 
 class QuantizeConfig(Enabled):
@@ -231,10 +231,16 @@ class QuantizeConfig(Enabled):
     )
     openvino_candidates: Annotated[
         list[OpenVinoCandidate], BeforeValidator(split_commas, json_schema_input_type=list[OpenVinoCandidate])
-    ] = Field(default=["nncf"], min_length=1, description="The same for OpenVINO.")
+    ] = Field(
+        default=["nncf", "dynamic"],
+        min_length=1,
+        description="The same for OpenVINO: NNCF (transformer), or INT8 weights with inputs rounded at run time.",
+    )
     litert_candidates: Annotated[
         list[LiteRtCandidate], BeforeValidator(split_commas, json_schema_input_type=list[LiteRtCandidate])
-    ] = Field(default=["dynamic"], min_length=1, description="The same for TFLite files.")
+    ] = Field(
+        default=["dynamic"], min_length=1, description="The same for LiteRT: ranges taken at run time, or calibrated."
+    )
     calibration_examples: int = Field(default=300, ge=1, description="Training texts that calibrate activation ranges.")
     float_layers: int | None = Field(
         default=None,
@@ -253,13 +259,14 @@ class QuantizeConfig(Enabled):
         if precision == "fp16":
             return ["fp16"]
         if precision == "w8a16":
-            if engine == "openvino":
+            if engine in ("openvino", "tflite-runtime"):
                 return ["weight-only"]
             rounded = engine == "onnxruntime" and "neural-compressor" in self.candidates
             return ["static-a16", "weight-only", *(["neural-compressor-a16"] if rounded else [])]
         by_engine: dict[str, list[str]] = {
             "onnxruntime": list(self.candidates),
             "openvino": list(self.openvino_candidates),
+            "tflite-runtime": ["static", "weight-only"],  # its dynamic INT8 is wrong without a word
         }
         return by_engine.get(engine, list(self.litert_candidates))
 

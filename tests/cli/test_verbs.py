@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from edgekit.bundle import Manifest, open_bundle, write
+
 TEXT = "a charming, funny film"
 
 
@@ -44,6 +46,22 @@ def test_run_names_the_bad_byte_of_stdin(edgekit, small_bundle: Path, monkeypatc
     assert done.code == 2
     assert "stdin line 2" in done.error
     assert "byte 4" in done.error
+
+
+def test_run_warns_in_one_line_when_an_engine_is_passed_over(edgekit, small_bundle: Path, tmp_path: Path) -> None:
+    bundle = open_bundle(small_bundle)
+    value = bundle.manifest.to_dict()
+    value["models"] = [{**value["models"][0], "path": "recipe.yaml"}, *value["models"]]
+    files = {one.path: small_bundle / one.path for one in bundle.manifest.files}
+    write(tmp_path / "x.edge", Manifest.from_dict(value), files)
+    done = edgekit("run", tmp_path / "x.edge", TEXT, "--format", "json")
+    assert done.code == 0
+    assert done.json["engine"] == "onnxruntime"
+    assert done.json["file"] == "models/fp32.onnx"
+    (line,) = done.err.splitlines()
+    assert line.startswith(
+        "warning: x.edge: onnxruntime serves with models/fp32.onnx. Passed over: onnxruntime (recipe"
+    )
 
 
 def test_verify_passes_and_fails(edgekit, small_bundle: Path, tmp_path: Path) -> None:

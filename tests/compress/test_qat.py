@@ -1,0 +1,45 @@
+"""The recipe's option qat, from training to the packed INT8 file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgekit.bundle import open_bundle
+from edgekit.compress import compress, plan
+from edgekit.recipe import load_recipe
+from edgekit.runtimes.load import load
+from edgekit.runtimes.verify import verify
+
+QAT = {
+    "stages.qat.enabled": True,
+    "stages.qat.epochs": 1,
+    "stages.qat.min_steps": 1,
+    "stages.qat.batch_size": 32,
+    "stages.qat.calibration_examples": 32,
+    "stages.qat.gate.max_drop": 0.6,
+    "engines": ["onnxruntime"],
+}
+
+
+@pytest.mark.slow
+def test_a_bundle_of_a_model_that_was_trained_for_int8(small_job: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(small_job, QAT)
+    found = compress(recipe, tmp_path / "x.edge", cache_dir=tmp_path / "cache")
+    names = [stage.stage for stage in found.stages]
+    assert names[names.index("prune") + 1] == "qat" and names.index("qat") < names.index("export")
+    records = {stage.stage: stage for stage in found.stages}
+    assert records["qat"].kept and records["qat"].details["products"] == 5
+    assert [row["name"] for row in records["quantize"].candidates] == ["qat"]
+    assert records["quantize"].kept and records["quantize"].candidates[0]["chosen"]
+    assert [model.precision for model in open_bundle(found.bundle).manifest.models] == ["w8a8"]
+    assert verify(found.bundle).ok
+    answers = load(found.bundle).classify(["a charming and clever film", "a dull, lifeless plot"])
+    assert answers.labels == ["good", "bad"]
+    assert all(row["cached"] for row in plan(recipe, tmp_path / "cache"))
+
+
+def test_it_is_off_unless_asked_for(small_job: Path) -> None:
+    assert not load_recipe(small_job).enabled("qat")
+    assert not load_recipe("sentiment").enabled("qat")
