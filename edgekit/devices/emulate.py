@@ -33,7 +33,7 @@ from edgekit.runtimes.verify import Check, VerifyReport
 
 T = TypeVar("T")
 Floats = npt.NDArray[np.float32]
-TIMEOUT_S = 1800.0  # of one process: more than a large model takes, so that one that hangs gives its reason
+TIMEOUT_S = 3600.0  # of one process: more than a large bundle takes, so that one that hangs gives its reason
 _QEMU = ("qemu-aarch64-static", "qemu-aarch64")
 
 

@@ -15,6 +15,7 @@ from edgekit.distill import ranges as ranges_file
 from edgekit.distill.batches import Tokens, collate, tokenize
 from edgekit.distill.encoder import Encoder
 from edgekit.distill.folder import load, save
+from edgekit.distill.settings import loop_config
 from edgekit.distill.student import follow
 from edgekit.progress import Progress
 from edgekit.recipe import Recipe
@@ -33,6 +34,7 @@ def qat(
     tokens = tokenize(tokenizer, splits.train, student.config.max_tokens, student.config.pad_token_id)
     count = min(config.calibration_examples, len(tokens))
     index = np.random.default_rng(recipe.seed).permutation(len(tokens))[:count]
+    torch.set_num_threads(loop_config(recipe, config).threads)  # another number sums in another order
     progress.say(f"qat: ranges of activations on {count} texts")
     fake_quant.insert(student, calibrate(student, tokens, index))
     report = follow(recipe, splits, student, followed, config, work, "qat", progress)

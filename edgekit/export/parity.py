@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgekit.bundle.records import TaskSpec
 from edgekit.distill.encoder import Encoder
+from edgekit.distill.foreign import Foreign
 from edgekit.errors import StageError
 from edgekit.evaluate import parity
 from edgekit.progress import Progress, Silent, track
@@ -50,7 +51,7 @@ class ExportReport:
 
 
 def check(
-    encoder: Encoder,
+    encoder: Encoder | Foreign,
     folder: Path,
     config: ExportConfig,
     texts: list[str],

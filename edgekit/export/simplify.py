@@ -19,6 +19,7 @@ def simplify(model: onnx.ModelProto, reshapes: bool = True) -> onnx.ModelProto:
     """
     graph = Graph(model)
     _lift_constants(graph)
+    _drop_identities(graph)
     _gemm_to_matmul(graph)
     if reshapes:
         _fixed_reshapes(graph)
@@ -45,6 +46,14 @@ def _lift_constants(graph: Graph) -> None:
             seen[key] = graph.add_constant(f"constant.{len(seen)}", value)
         graph.replace_uses(node.output[0], seen[key])
     graph.set_nodes(kept)
+
+
+def _drop_identities(graph: Graph) -> None:
+    """The tracer stores equal weights once and reads the others through Identity: read the weight itself."""
+    for node in graph.proto.node:
+        if node.op_type == "Identity" and node.input[0] in graph.tensors:
+            graph.replace_uses(node.output[0], node.input[0])
+    graph.refresh()
 
 
 def _gemm_to_matmul(graph: Graph) -> None:

@@ -16,6 +16,7 @@ from edgekit.cache import cache_dir
 from edgekit.errors import InputError, MissingDependencyError
 from edgekit.runtimes import engines, isa
 
+TRIES = 3  # loads that may calibrate what was not reached before: a machine that has just started is busy
 MAX_BYTES = 1 << 16  # of a remembered choice; a real one has a few hundred
 
 
@@ -28,10 +29,11 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True)
 class Measured:
-    """What a calibration found: median ms an answer of each choice, and the causes of those that cannot serve."""
+    """What ``tries`` calibrations found: median ms an answer of each choice, the causes of those that cannot serve."""
 
     ms: dict[Choice, float] = field(default_factory=dict)
     broken: dict[Choice, str] = field(default_factory=dict)
+    tries: int = 0
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,7 @@ def remember(path: Path, measured: Measured) -> None:
     """Write what a calibration found; a place that cannot be written is no fault."""
     value = {
         "schema_version": 1,
+        "tries": measured.tries,
         "ms": [{**choice._asdict(), "p50_ms": ms} for choice, ms in measured.ms.items()],
         "broken": [{**choice._asdict(), "cause": cause[:500]} for choice, cause in measured.broken.items()],
     }
@@ -177,8 +180,8 @@ def parse(data: bytes) -> Measured | None:
         return None
     if not isinstance(value, dict) or value.get("schema_version") != 1:
         return None
-    ms, broken = value.get("ms"), value.get("broken")
-    if not isinstance(ms, list) or not isinstance(broken, list):
+    ms, broken, tries = value.get("ms"), value.get("broken"), value.get("tries")
+    if not isinstance(ms, list) or not isinstance(broken, list) or type(tries) is not int or not 0 <= tries <= TRIES:
         return None
     if not all(_fits(row, "p50_ms") and _is_time(row["p50_ms"]) for row in ms):
         return None
@@ -187,6 +190,7 @@ def parse(data: bytes) -> Measured | None:
     return Measured(
         {Choice(row["file"], row["engine"]): float(row["p50_ms"]) for row in ms},
         {Choice(row["file"], row["engine"]): row["cause"] for row in broken},
+        tries,
     )
 
 

@@ -12,7 +12,18 @@ from edgekit.bundle.golden import Golden
 from edgekit.errors import EdgekitError, EdgekitWarning, EngineError, MissingDependencyError, VerificationError
 from edgekit.runtimes import engines
 from edgekit.runtimes.check import golden_of, prove
-from edgekit.runtimes.choose import Choice, Offer, by_profile, memory_of, offer, pip_line, recall, remember
+from edgekit.runtimes.choose import (
+    TRIES,
+    Choice,
+    Measured,
+    Offer,
+    by_profile,
+    memory_of,
+    offer,
+    pip_line,
+    recall,
+    remember,
+)
 from edgekit.runtimes.model import Model
 from edgekit.runtimes.threads import thread_count
 
@@ -28,8 +39,8 @@ def load(
     """Open the bundle at ``path`` and load one of its model files.
 
     ``threads`` None: what CPU affinity and cgroup quota allow. ``engine`` "auto" takes the file and engine that are
-    fastest here: by the bundle's own profile of such a machine, else by a calibration (2 s at most, once, remembered in
-    the cache), else by the manifest's order. One that is missing, does not load or fails its golden vectors is passed
+    fastest here: by the bundle's own profile of such a machine, else by a calibration (2 s at most, remembered in the
+    cache), else by the manifest's order. One that is missing, does not load or fails its golden vectors is passed
     over with one ``EdgekitWarning``; the model's ``engine`` and ``file`` say what serves. A named ``engine`` (its first
     file) or ``file`` (a model file's path in the bundle) is taken, or the error raised.
 
@@ -83,11 +94,13 @@ def _ranked(bundle: Bundle, offered: Offer, threads: int, check_golden: bool) ->
     preferred = offered.preferred()
     if len(preferred) > 1 and not any(choice in ms for choice in offered.ready):
         place = memory_of(bundle, offered, threads)
-        found = recall(place, offered)
-        if found is None:
+        found = recall(place, offered) or Measured()
+        left = [choice for choice in preferred if choice not in {**found.ms, **found.broken}]
+        if left and found.tries < TRIES:
             from edgekit.runtimes.calibrate import calibrate  # rarely needed
 
-            found = calibrate(bundle.root, preferred, threads, check_golden)
+            fresh = calibrate(bundle.root, left, threads, check_golden)
+            found = Measured(found.ms | fresh.ms, found.broken | fresh.broken, found.tries + 1)
             remember(place, found)
         ms, broken = ms | found.ms, found.broken
     failed = {path for path, model in offered.models.items() if model.failed}

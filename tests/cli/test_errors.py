@@ -107,6 +107,7 @@ def test_interrupt_is_130_without_a_traceback(root: Path, small_bundle: Path) ->
         text=True,
         cwd=root,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     children = Path(f"/proc/{child.pid}/task/{child.pid}/children")
     until = time.monotonic() + 120

@@ -51,7 +51,6 @@ def test_gptq_rounds_better_than_each_weight_by_itself(
     backend = _backend(fp32_folder, feeds)
     made = {label: make() for label, make in backend.variants("neural-compressor")}
     assert list(made) == ["neural-compressor", "neural-compressor-rows"]
-    graph = Graph(small)
     for name, node in weight_matmuls(Graph(backend.rounded)).items():  # on a grid of 255 steps a column
         scales = np.abs(graph.constant(node.input[1])).max(axis=0) / 127.5
         codes = Graph(backend.rounded).constant(node.input[1]) / scales

@@ -117,7 +117,7 @@ def test_an_engine_of_a_later_version_is_passed_over(
 
 
 OFFERED = [Choice(INT8, "onnxruntime"), Choice(FP32, "onnxruntime")]
-MEASURED = Measured({OFFERED[0]: 1.25}, {OFFERED[1]: "it fell over"})
+MEASURED = Measured({OFFERED[0]: 1.25}, {OFFERED[1]: "it fell over"}, 2)
 
 
 @pytest.fixture
@@ -166,6 +166,7 @@ def test_each_machine_bundle_and_limit_has_its_own_place(
 
 GOOD = {
     "schema_version": 1,
+    "tries": 2,
     "ms": [{"file": INT8, "engine": "onnxruntime", "p50_ms": 1.25}],
     "broken": [{"file": FP32, "engine": "onnxruntime", "cause": "it fell over"}],
 }
@@ -186,6 +187,7 @@ def test_the_file_is_plain_json() -> None:
         json.dumps(GOOD).encode()[:-3],
         json.dumps({**GOOD, "schema_version": 2}).encode(),
         json.dumps({**GOOD, "ms": {}}).encode(),
+        json.dumps({**GOOD, "tries": 99}).encode(),
         json.dumps({**GOOD, "ms": [{**GOOD["ms"][0], "p50_ms": math.nan}]}).encode(),  # type: ignore[index, dict-item]
         json.dumps({**GOOD, "ms": [{**GOOD["ms"][0], "p50_ms": 0}]}).encode(),  # type: ignore[index, dict-item]
         json.dumps({**GOOD, "broken": [{**GOOD["broken"][0], "engine": 1}]}).encode(),  # type: ignore[index, dict-item]
@@ -207,7 +209,7 @@ JSON = st.recursive(
 @given(data=st.data(), junk=JSON)
 def test_any_value_anywhere_is_measured_or_nothing(data: st.DataObject, junk: Any) -> None:
     value = json.loads(json.dumps(GOOD))
-    way = data.draw(st.sampled_from([["ms"], ["broken"], ["schema_version"], ["ms", 0], ["broken", 0], []]))
+    way = data.draw(st.sampled_from([["ms"], ["broken"], ["schema_version"], ["tries"], ["ms", 0], ["broken", 0], []]))
     if way:
         at = value
         for step in way[:-1]:
@@ -221,6 +223,7 @@ def test_any_value_anywhere_is_measured_or_nothing(data: st.DataObject, junk: An
         value = junk
     found = parse(json.dumps(value).encode())
     if found is not None:
+        assert type(found.tries) is int
         assert all(isinstance(ms, float) and 0 < ms < 1e9 for ms in found.ms.values())
         assert all(type(part) is str for choice in {**found.ms, **found.broken} for part in choice)
 

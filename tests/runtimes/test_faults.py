@@ -260,7 +260,9 @@ def test_the_first_load_calibrates_and_the_next_remembers(
         assert load_quietly(two_engines).engine == name
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"\xff" * 10, b'{"schema_version": 1, "ms": 1, "broken": []}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"\xff" * 10, b'{"schema_version": 1, "tries": 1, "ms": 1, "broken": []}']
+)
 def test_a_damaged_memory_is_made_again(
     two_engines: Path, cache: Path, counted: list[float], content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,6 +293,31 @@ def test_a_calibration_ends_in_time(two_engines: Path, cache: Path, monkeypatch:
     assert found == calibrate.Measured()
     assert load_quietly(two_engines).engine == "onnxruntime", "the manifest's order"
     assert remembered(cache)["ms"] == []
+
+
+def test_what_was_not_reached_is_measured_by_a_later_load(
+    two_engines: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (calibrate.Choice(FILES[name], name) for name in ("onnxruntime", "openvino"))
+    asked: list[list[calibrate.Choice]] = []
+
+    def call(_: Path, choices: list[calibrate.Choice], *__: object) -> calibrate.Measured:
+        asked.append(choices)
+        return calibrate.Measured({first: 5.0}) if len(asked) == 1 else calibrate.Measured({second: found})
+
+    for found in (1.0, 9.0):
+        shutil.rmtree(cache, ignore_errors=True)
+        asked.clear()
+        monkeypatch.setattr(calibrate, "calibrate", call)
+        served = [load_quietly(two_engines).engine for _ in range(3)]
+        assert asked == [[first, second], [second]]
+        assert served == ["onnxruntime", *["openvino" if found < 5 else "onnxruntime"] * 2]
+    shutil.rmtree(cache)
+    monkeypatch.setattr(calibrate, "calibrate", lambda *given: asked.append(given[1]) or calibrate.Measured())
+    asked.clear()
+    for _ in range(5):
+        load_quietly(two_engines)
+    assert asked == [[first, second]] * 3, "then it is left at that"
 
 
 def test_an_engine_that_kills_its_process_takes_nobody_along(
