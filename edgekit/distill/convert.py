@@ -124,7 +124,7 @@ def _convert(folder: Path, config: dict[str, Any], raw: State, task: str) -> Enc
             f"{folder / 'config.json'}: model_type",
             found=kind,
             expected=", ".join(_NAMES) + " with absolute positions",
-            fix="Other architectures are not supported by this version.",
+            fix="Other architectures can be exported and quantized as they are, not trained or cut.",
         )
     names = _NAMES[kind]
     prefix = "distilbert." if kind == "distilbert" else "roberta." if kind in _ROBERTA else "bert."

@@ -99,7 +99,7 @@ def _converted(form: TfliteForm, length: int, folder: Path) -> bytes:
     made = folder / "made.tflite"
     # -P: nothing of the folder that the caller stands in can take the place of a package
     command = [sys.executable, "-P", "-c", _CHILD, str(folder / "form.pt2"), str(made), str(length)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode or not made.is_file():
         last = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
         if last.startswith("cannot be imported"):
