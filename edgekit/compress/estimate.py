@@ -12,6 +12,7 @@ from edgekit.compress.pipeline import source_key, stage_key
 from edgekit.compress.prepare import prepare
 from edgekit.compress.stage import Context
 from edgekit.compress.stages import follow_after, stages_of
+from edgekit.distill.foreign import is_foreign_source
 from edgekit.progress import Progress
 from edgekit.recipe import Recipe
 from edgekit.recipe.stages import Training
@@ -27,10 +28,12 @@ def estimate(recipe: Recipe, cache_dir: Path | None, progress: Progress) -> list
     """One row a stage; see :func:`edgekit.compress.plan`."""
     context, cache, fingerprint = prepare(recipe, cache_dir, progress)
     cached = _cached(context, cache, fingerprint)
-    trained = [name for name in _TRAINED if recipe.enabled(name)]
-    rate = None if all(cached.get(name) for name in trained) else _steps_a_second(context)
+    stages = stages_of(recipe)
+    trained = [stage.name for stage in stages if stage.name in _TRAINED and recipe.enabled(stage.name)]
+    known_all = is_foreign_source(recipe.model) or all(cached.get(name) for name in trained)
+    rate = None if known_all else _steps_a_second(context)
     rows = []
-    for stage in stages_of(recipe):
+    for stage in stages:
         known = cached.get(stage.name, False)
         seconds, basis = (0.0, "finished before") if known else _cost(stage.name, context, rate)
         rows.append(

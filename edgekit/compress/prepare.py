@@ -10,7 +10,8 @@ from edgekit.compress import ranks
 from edgekit.compress.cache import StageCache
 from edgekit.compress.stage import Context
 from edgekit.data import load_splits
-from edgekit.distill.source import resolve, sha256_file, weights_file
+from edgekit.distill.foreign import is_foreign_source
+from edgekit.distill.source import read_config, resolve, sha256_file, weights_file
 from edgekit.errors import MissingDependencyError
 from edgekit.progress import Progress, Silent
 from edgekit.recipe import Recipe
@@ -38,6 +39,17 @@ def require_engines(recipe: Recipe) -> None:
             )
 
 
+def require_exporter(recipe: Recipe) -> None:
+    """Raises MissingDependencyError before any work when the recipe's model takes optimum and it is not installed."""
+    if is_foreign_source(recipe.model) and (find_spec("optimum") is None or find_spec("optimum.exporters") is None):
+        raise MissingDependencyError(
+            f"model {recipe.model} of type {read_config(resolve(recipe.model)).get('model_type')}",
+            found="no optimum with exporters",
+            expected="the extra optimum, through which all but BERT, DistilBERT and RoBERTa are exported",
+            fix="pip install 'edgekit[optimum]'",
+        )
+
+
 def prepare(recipe: Recipe, cache: Path | None, progress: Progress) -> tuple[Context, StageCache, str]:
     """The context of a run, its cache, and the sha256 of the weights that come in.
 
@@ -45,6 +57,7 @@ def prepare(recipe: Recipe, cache: Path | None, progress: Progress) -> tuple[Con
     others are silent.
     """
     require_engines(recipe)
+    require_exporter(recipe)
     listener = progress if ranks.is_first() else Silent()
     root = cache or default_cache()
     stages = StageCache(root)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.compress.stage import Context, Stage, Work
+from edgekit.distill.foreign import is_foreign, is_foreign_source, left_out
 from edgekit.recipe import Recipe
 from edgekit.recipe.stages import QuantizeConfig
 
@@ -73,7 +74,8 @@ def stages_of(recipe: Recipe) -> list[Stage]:
             shared=True,
         ),
     ]
-    stages = [stage for stage in stages if recipe.enabled(stage.name) or stage.required]
+    without = left_out(recipe)
+    stages = [s for s in stages if (recipe.enabled(s.name) or s.required) and s.name not in without]
     return [*stages, *_engine_stages(recipe, shape)]
 
 
@@ -149,9 +151,12 @@ def _source(work: Work) -> Path:
 
 
 def _teach(work: Work) -> dict[str, Any]:
+    from edgekit.distill import foreign
     from edgekit.distill.teach import teach
 
     context = work.context
+    if is_foreign_source(context.recipe.model):
+        return foreign.teach(context.recipe, context.splits.names, work.out)
     return teach(context.recipe, context.splits, work.out, work.scratch, context.progress)
 
 
@@ -189,6 +194,10 @@ def _export(engine: str, work: Work) -> dict[str, Any]:
     context = work.context
     config, source = context.recipe.stages.export, _source(work)
     texts = context.splits.validation.texts[:32]
+    if engine == "onnxruntime" and is_foreign(source):
+        from edgekit.export.optimum import export_optimum
+
+        return export_optimum(source, work.out, config, texts, context.progress).to_dict()
     if engine == "onnxruntime":
         from edgekit.export import export_onnx
 

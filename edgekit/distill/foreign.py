@@ -100,10 +100,12 @@ def is_foreign_source(ref: str) -> bool:
 
 
 def left_out(recipe: Recipe) -> list[str]:
-    """The stages of ``recipe`` that cannot run on a foreign model and are left out.
+    """The stages of ``recipe`` that are left out because its model is a foreign one; [] for our own architectures.
 
     Raises RecipeError for one that the recipe asks for by ``enabled: true``.
     """
+    if not is_foreign_source(recipe.model):
+        return []
     found = []
     for name in STAGES:
         settings = getattr(recipe.stages, name)

@@ -62,20 +62,20 @@ class RuntimePredictor:
 
 
 class TorchPredictor:
-    """Our encoder's folder (config.json, model.safetensors, tokenizer.json) in torch, fp32, on the CPU.
+    """A torch model's folder (config.json, model.safetensors, tokenizer.json) in torch, fp32, on the CPU.
 
     ``threads`` is what :meth:`answer` runs with; :meth:`outputs` uses every usable processor.
     Raises ModelError when the folder is not such a model.
     """
 
     def __init__(self, folder: Path, threads: int = 1) -> None:
-        from edgekit.distill.encoder import Encoder
+        from edgekit.distill.foreign import open_torch
 
         self.folder, self.threads = Path(folder), threads
         for name in ("config.json", "model.safetensors", "tokenizer.json"):
             if not (self.folder / name).is_file():
                 raise ModelError(str(self.folder), found=f"no {name}", expected="a folder that edgekit trained")
-        self.encoder = Encoder.from_pretrained(self.folder).float().eval()
+        self.encoder = open_torch(self.folder)
         self.spec = spec_of(self.encoder.config)
         self._pipeline = TextPipeline(TextPreprocessor(self.folder / "tokenizer.json", self.spec), self._forward)
 
@@ -100,7 +100,7 @@ class TorchPredictor:
 
 
 def spec_of(config: Any) -> TaskSpec:
-    """The :class:`TaskSpec` of an ``EncoderConfig``."""
+    """The :class:`TaskSpec` of an ``EncoderConfig`` or a ``ForeignConfig``."""
     return TaskSpec(
         task=config.task,
         labels=list(config.labels),

@@ -97,6 +97,36 @@ def _take_rows(model: Model, graph: Graph, rows: Tensor, tokens: int, table: int
     )
 
 
+def name_graphs(model: Model) -> None:
+    """Name graphs and tensors of a model that has a graph for each length, as :func:`with_lengths` does.
+
+    Weights are called ``product.3.weight`` after the first product that reads them, what that one gives ``product.3``,
+    and what others give that read them too ``product.3.again.57``. Signatures are called ``tokens_16`` already.
+    """
+    for signature in model.signatureDefs:
+        graph = model.subgraphs[signature.subgraphIndex]
+        graph.name = signature.signatureKey
+        tokens = graph.name.decode().removeprefix(PREFIX)
+        products: dict[int, str] = {}  # tensor of weights -> its product's name
+        for index, operator in enumerate(graph.operators):
+            what = kind(model, operator)
+            name = f"{what.lower()}.{index}"
+            if what == "FULLY_CONNECTED" and constant(model, graph.tensors[operator.inputs[1]]) is not None:
+                weight = int(operator.inputs[1])
+                known = weight in products
+                first = products.setdefault(weight, f"product.{len(products)}")
+                graph.tensors[weight].name = f"{tokens}/{first}.weight"
+                name = f"{first}.again.{index}" if known else first
+            for place in operator.outputs:
+                graph.tensors[place].name = f"{tokens}/{name}"
+        for place, tensor in enumerate(graph.tensors):
+            text = tensor.name if isinstance(tensor.name, str) else tensor.name.decode()
+            if not text.startswith(f"{tokens}/"):
+                tensor.name = f"{tokens}/tensor.{place}"
+        for entry in signature.inputs:
+            graph.tensors[entry.tensorIndex].name = f"{tokens}/{entry.name.decode()}"
+
+
 def name_tensors(model: Model, linears: list[tuple[str, tuple[int, ...]]]) -> None:
     """Name the tensors of the one graph after the modules of the encoder, the products in the order of ``linears``.
 

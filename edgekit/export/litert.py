@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 
 from edgekit.distill.encoder import Encoder, EncoderConfig
+from edgekit.distill.foreign import Foreign, open_torch
 from edgekit.errors import MissingDependencyError, StageError
 from edgekit.evaluate import spec_of
 from edgekit.export.parity import ExportReport, check
-from edgekit.export.tflite_form import TfliteForm
+from edgekit.export.tflite_form import ForeignForm, TfliteForm
 from edgekit.progress import Progress, Silent
 from edgekit.recipe.stages import ExportConfig
 from edgekit.runtimes import artifact
@@ -28,10 +29,12 @@ try:
     import litert_torch
 except ImportError as error:
     sys.exit(f"cannot be imported: {error}")
-program = torch.export.load(sys.argv[1])
-shape = (1, int(sys.argv[3]))
-inputs = {name: torch.ones(shape, dtype=torch.int32) for name in ("input_ids", "attention_mask")}
-litert_torch.convert(program.module(), sample_kwargs=inputs).export(sys.argv[2])
+made = litert_torch
+for length in map(int, sys.argv[2:]):
+    program = torch.export.load(f"{sys.argv[1]}/{length}.pt2")
+    inputs = {name: torch.ones((1, length), dtype=torch.int32) for name in ("input_ids", "attention_mask")}
+    made = made.signature(f"tokens_{length}", program.module(), sample_kwargs=inputs)
+made.convert().export(f"{sys.argv[1]}/made.tflite")
 """
 
 
@@ -52,7 +55,7 @@ def export_litert(
     Raises StageError when the file differs from torch by more than ``config`` allows, or cannot be made.
     """
     began = time.perf_counter()
-    encoder = Encoder.from_pretrained(torch_folder).float().eval()
+    encoder = open_torch(torch_folder)
     longest = encoder.config.max_tokens
     buckets = sorted({n for n in lengths if n < longest} | {longest})
     out.mkdir(parents=True, exist_ok=True)
@@ -63,21 +66,27 @@ def export_litert(
     return check(encoder, out, config, texts, began, {"lengths": buckets, "operators": operators}, progress)
 
 
-def convert(encoder: Encoder, lengths: list[int], path: Path) -> int:
-    """Write ``encoder`` as a TFLite file with a signature a length; returns the number of operators of one length."""
+def convert(encoder: Encoder | Foreign, lengths: list[int], path: Path) -> int:
+    """Write ``encoder`` as a TFLite file with a signature a length; returns the number of operators of one length.
+
+    Ours is converted once, and the other lengths are made of that graph; a foreign one is converted at each length.
+    """
     try:
         from edgekit.export import lengths as at
         from edgekit.export import tflite
     except ImportError as error:
         raise MissingDependencyError("TFLite files cannot be written", found=str(error), fix=FIX) from None
-    form = TfliteForm(encoder).eval()
-    length = at.marker(_dimensions(encoder.config))
-    with tempfile.TemporaryDirectory() as folder:
-        model = tflite.read(_converted(form, length, Path(folder)))
+    if isinstance(encoder, Foreign):
+        model = tflite.read(_converted(ForeignForm(encoder).eval(), lengths))
+        at.name_graphs(model)
+    else:
+        form = TfliteForm(encoder).eval()
+        length = at.marker(_dimensions(encoder.config))
+        model = tflite.read(_converted(form, [length]))
+        at.name_tensors(model, [(name, tuple(linear.weight.shape)) for name, linear in form.linears()])
+        model = at.with_lengths(model, length, lengths, form.position.detach()[: lengths[-1]].numpy())
     for signature in model.signatureDefs:
         signature.outputs[0].name = "embeddings" if encoder.config.task == "embed" else "logits"
-    at.name_tensors(model, [(name, tuple(linear.weight.shape)) for name, linear in form.linears()])
-    model = at.with_lengths(model, length, lengths, form.position.detach()[: lengths[-1]].numpy())
     tflite.write(model, path)
     return len(model.subgraphs[0].operators)
 
@@ -90,22 +99,23 @@ def _dimensions(config: EncoderConfig) -> set[int]:
     }
 
 
-def _converted(form: TfliteForm, length: int, folder: Path) -> bytes:
-    """``form`` at one length, as litert-torch writes it."""
-    inputs = {name: torch.ones((1, length), dtype=torch.int32) for name in ("input_ids", "attention_mask")}
-    with torch.no_grad():
-        program = torch.export.export(form, (), inputs)
-    torch.export.save(program, folder / "form.pt2")
-    made = folder / "made.tflite"
-    # -P: nothing of the folder that the caller stands in can take the place of a package
-    command = [sys.executable, "-P", "-c", _CHILD, str(folder / "form.pt2"), str(made), str(length)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode or not made.is_file():
-        last = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
-        if last.startswith("cannot be imported"):
-            raise MissingDependencyError("litert-torch", found=last, fix=FIX)
-        raise StageError(
-            "litert-torch could not convert the model",
-            found=f"signal {-done.returncode}" if done.returncode < 0 else last,
-        )
-    return made.read_bytes()
+def _converted(form: TfliteForm | ForeignForm, lengths: list[int]) -> bytes:
+    """``form`` at each of ``lengths``, as litert-torch writes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        for length in lengths:
+            inputs = {name: torch.ones((1, length), dtype=torch.int32) for name in ("input_ids", "attention_mask")}
+            with torch.no_grad():
+                torch.export.save(torch.export.export(form, (), inputs), Path(folder) / f"{length}.pt2")
+        # -P: nothing of the folder that the caller stands in can take the place of a package
+        command = [sys.executable, "-P", "-c", _CHILD, folder, *map(str, lengths)]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        made = Path(folder) / "made.tflite"
+        if done.returncode == 0 and made.is_file():
+            return made.read_bytes()
+    last = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
+    if last.startswith("cannot be imported"):
+        raise MissingDependencyError("litert-torch", found=last, fix=FIX)
+    raise StageError(
+        "litert-torch could not convert the model",
+        found=f"signal {-done.returncode}" if done.returncode < 0 else last,
+    )

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.distill.encoder import Attention, Encoder
+from edgekit.distill.foreign import is_foreign, open_torch
 from edgekit.evaluate import interleaved, spec_of
 from edgekit.export.ir import Model, name_nodes, save
 from edgekit.export.parity import ExportReport, check
@@ -40,18 +41,19 @@ def export_openvino(
     """Write ``out``/model.xml, model.bin, tokenizer.json, task.json and artifact.json.
 
     The encoder in ``torch_folder`` and model.onnx in ``onnx_folder`` are both converted, and timed in turns on
-    ``texts``, one thread, batch 1. Inputs ``input_ids`` and ``attention_mask``, int64 (batch, length); output
+    ``texts``, one thread, batch 1; a foreign model's ONNX file alone. Inputs ``input_ids`` and ``attention_mask``, int64 (batch, length); output
     ``logits`` or ``embeddings``, float32. The same folders and choice give the same bytes.
     Raises StageError when the file differs from torch by more than ``config`` allows, or fails at some shape.
     """
     began = time.perf_counter()
-    encoder = Encoder.from_pretrained(torch_folder).float().eval()
+    encoder = open_torch(torch_folder)
     output = "embeddings" if encoder.config.task == "embed" else "logits"
     out.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(Path(torch_folder) / "tokenizer.json", out / "tokenizer.json")
     artifact.write(out, spec_of(encoder.config), "openvino", "fp32")
     with tempfile.TemporaryDirectory() as scratch:
-        folders = {way: Path(scratch) / way for way in ("torch", "onnx")}
+        ways = ("onnx",) if is_foreign(torch_folder) else ("torch", "onnx")
+        folders = {way: Path(scratch) / way for way in ways}
         for way, folder in folders.items():
             progress.say(f"OpenVINO IR from {way}")
             model = from_torch(torch_folder) if way == "torch" else from_onnx(Path(onnx_folder) / "model.onnx")
@@ -118,7 +120,9 @@ def _adapt(encoder: Encoder) -> None:
 
 
 def _faster(folders: dict[str, Path], out: Path, texts: list[str], progress: Progress) -> tuple[str, dict[str, Any]]:
-    """Which of two converted models is faster, and what was measured."""
+    """Which of the converted models is faster, and what was measured."""
+    if len(folders) == 1:
+        return next(iter(folders)), {"converted_from": next(iter(folders))}
     windows = TextPreprocessor(out / "tokenizer.json", artifact.read_spec(out)).windows(texts[:TEXTS])
     feeds = [(np.array([w.ids], np.int64), np.ones((1, len(w.ids)), np.int64)) for w in windows]
     engines = {way: OpenVinoEngine(folder / "model.xml", threads=1) for way, folder in folders.items()}

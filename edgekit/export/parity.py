@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgekit.bundle.records import TaskSpec
 from edgekit.distill.encoder import Encoder
 from edgekit.distill.foreign import Foreign
-from edgekit.errors import StageError
+from edgekit.errors import EngineError, StageError
 from edgekit.evaluate import parity
 from edgekit.progress import Progress, Silent, track
 from edgekit.recipe.stages import ExportConfig
@@ -63,7 +63,10 @@ def check(
 
     Raises StageError when it differs by more than ``config`` allows, or fails at some shape.
     """
-    model = artifact.load(folder, threads=1)
+    try:
+        model = artifact.load(folder, threads=1)
+    except EngineError as error:  # some graphs convert and cannot be run
+        raise StageError("the exported file does not run", found=str(error)) from None
     about, spec = artifact.read(folder), model.spec
     preprocessor = model.pipeline.preprocessor
     windows = preprocessor.windows(texts[:CHECKED])

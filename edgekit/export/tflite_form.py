@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgekit.distill.encoder import MASK, Attention, Encoder, EncoderConfig, Layer, activation
+from edgekit.distill.foreign import Foreign
 
 LONGEST_MARKER = 128
 
@@ -68,6 +69,18 @@ class TfliteForm(nn.Module):
         if self.config.normalize:
             x = x * torch.rsqrt((x * x).sum(-1, keepdim=True).clamp(1e-24))
         return x
+
+
+class ForeignForm(nn.Module):
+    """A foreign model as it is, with the inputs of :class:`TfliteForm`."""
+
+    def __init__(self, model: Foreign) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        found: Tensor = self.model(input_ids.long(), attention_mask.long())
+        return found
 
 
 class _Norm(nn.Module):

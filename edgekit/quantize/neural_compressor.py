@@ -42,6 +42,10 @@ def rounded(model: onnx.ModelProto, torch_folder: Path, feeds: list[Feed]) -> on
     Raises MissingDependencyError, or StageError when a matrix was not rounded.
     """
     require()
+    from edgekit.distill.foreign import is_foreign
+
+    if is_foreign(torch_folder):
+        raise StageError("neural-compressor", found="a foreign model", expected="a BERT, DistilBERT or RoBERTa encoder")
     found = _gptq(torch_folder, feeds[:FEEDS])
     graph = Graph(copy(model))
     products = weight_matmuls(graph)
