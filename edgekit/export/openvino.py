@@ -41,8 +41,9 @@ def export_openvino(
     """Write ``out``/model.xml, model.bin, tokenizer.json, task.json and artifact.json.
 
     The encoder in ``torch_folder`` and model.onnx in ``onnx_folder`` are both converted, and timed in turns on
-    ``texts``, one thread, batch 1; a foreign model's ONNX file alone. Inputs ``input_ids`` and ``attention_mask``, int64 (batch, length); output
-    ``logits`` or ``embeddings``, float32. The same folders and choice give the same bytes.
+    ``texts``, one thread, batch 1; of a foreign model its ONNX file alone. Inputs ``input_ids`` and
+    ``attention_mask``, int64 (batch, length); output ``logits`` or ``embeddings``, float32. The same folders and
+    choice give the same bytes.
     Raises StageError when the file differs from torch by more than ``config`` allows, or fails at some shape.
     """
     began = time.perf_counter()

@@ -26,7 +26,7 @@ MOMENTS = [
     ("distill: train", 0.3),
     ("prune: importance", 0.3),
     ("export: torch", 0.1),
-    ("quantize: INT8", 0.3),
+    ("quantize: w8a8", 0.3),
     ("quantize: kept", 0.2),
 ]
 
