@@ -62,7 +62,7 @@ class Model:
                 found=f"{width} classes",
                 expected=f"{len(spec.labels)}, one a label",
             )
-        pipeline = TextPipeline(preprocessor, loaded.run, loaded.batching)
+        pipeline = TextPipeline(preprocessor, loaded.run, loaded.batching, loaded.length_step)
         return cls(pipeline, loaded, engine, file or Path(model_path).name, precision, threads)
 
     def prepare(self, inputs: str | Sequence[str]) -> Prepared:

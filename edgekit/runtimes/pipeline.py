@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgekit.bundle.records import TaskSpec
 from edgekit.runtimes.preprocess import Batch, Ids, TextPreprocessor, Window, Words
 
 Floats = npt.NDArray[np.float32]
@@ -34,13 +35,17 @@ class TextPipeline:
     """Ties a :class:`TextPreprocessor` to ``forward``: int64 ids and mask (B, T) -> float32 (B, C), (B, D), (B, T, C).
 
     ``batching`` False: every window goes alone, for models whose answer to a text depends on the texts beside it.
+    ``length_step``: what the engine is given is padded to a multiple of it, as far as the spec's ``max_length`` allows.
     The parts are open so that they can be timed: ``finish(prepared, forward_all(prepared))`` is what :meth:`outputs`
     does for a slice of texts.
     """
 
-    def __init__(self, preprocessor: TextPreprocessor, forward: Forward, batching: bool = True) -> None:
-        self.preprocessor, self.forward, self.batching = preprocessor, forward, batching
+    def __init__(
+        self, preprocessor: TextPreprocessor, forward: Forward, batching: bool = True, length_step: int = 1
+    ) -> None:
+        self.preprocessor, self.batching = preprocessor, batching
         self.spec = preprocessor.spec
+        self.forward = forward if length_step == 1 else _padded(forward, length_step, self.spec)
         self._tag = self.spec.task == "tag"
 
     def prepare(self, texts: Sequence[str]) -> Prepared:
@@ -139,6 +144,22 @@ class TextPipeline:
             best[window.first + better] = distance[better]
             merged[window.first + better] = row[start + better]
         return merged[np.array(tokens, np.int64)]
+
+
+def _padded(forward: Forward, step: int, spec: TaskSpec) -> Forward:
+    """``forward`` that is only ever given lengths that are multiples of ``step``, or ``max_length``."""
+
+    def run(ids: Ids, mask: Ids) -> Floats:
+        rows, length = ids.shape
+        longer = min(-(-length // step) * step, spec.max_length)
+        if longer <= length:
+            return forward(ids, mask)
+        wide_ids, wide_mask = np.full((rows, longer), spec.pad_id, np.int64), np.zeros((rows, longer), np.int64)
+        wide_ids[:, :length], wide_mask[:, :length] = ids, mask
+        found = forward(wide_ids, wide_mask)
+        return found[:, :length] if found.ndim == 3 else found
+
+    return run
 
 
 def _slices(texts: Sequence[str]) -> Iterator[Sequence[str]]:

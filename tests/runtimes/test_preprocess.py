@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from edgekit.bundle import TaskSpec
 from edgekit.errors import BundleError, InputError
+from edgekit.runtimes.pipeline import TextPipeline
 from edgekit.runtimes.preprocess import BATCH_PAIRS, BATCH_TOKENS, TextPreprocessor, as_texts
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=400)
@@ -118,3 +119,27 @@ def test_the_place_of_what_is_not_text_is_named(bad: object) -> None:
 def test_texts_may_come_in_many_ways() -> None:
     assert as_texts("one") == ["one"]
     assert as_texts(("a", "b")) == as_texts(np.array(["a", "b"])) == as_texts(x for x in "ab") == ["a", "b"]
+
+
+@pytest.mark.parametrize("task", ["classify", "tag"])
+def test_an_engine_that_dislikes_new_lengths_sees_few_and_answers_the_same(minilm: Path, task: str) -> None:
+    """The stand-in for an engine sums what it is given, padding left out: a wrong mask or crop would show."""
+    seen = []
+
+    def forward(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        seen.append(ids.shape[1])
+        assert (ids[mask == 0] == 7).all()
+        rows = np.stack([ids * mask, mask], axis=-1).astype(np.float32)
+        return rows if task == "tag" else rows.sum(1)
+
+    pre = TextPreprocessor(minilm / "tokenizer.json", TaskSpec(task, ["a", "b"], 40, 8, pad_id=7))
+    texts = ["a", "two words", "a text of some more words than that", "many words " * 40, "x " * 30]
+    plain = TextPipeline(pre, forward)
+    expected = [plain.outputs([text]) for text in texts], plain.outputs(texts)
+    seen.clear()
+    padded = TextPipeline(pre, forward, length_step=16)
+    found = [padded.outputs([text]) for text in texts], padded.outputs(texts)
+    assert set(seen) <= {16, 32, 40} and len(set(seen)) > 1
+    for ours, theirs in zip([*found[0], found[1]], [*expected[0], expected[1]], strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(a, b)

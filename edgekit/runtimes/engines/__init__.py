@@ -20,6 +20,7 @@ class Engine(Protocol):
     version: str
     output_width: int | None  # last axis of the output, where the file states it
     batching: bool  # False: the answer to a text depends on the texts beside it, so each must run alone
+    length_step: int  # above 1: a length that is new costs much, so inputs are padded to multiples of this
 
     def run(self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """int64 (B, T) twice -> float32 (B, C), (B, D) or (B, T, C)."""

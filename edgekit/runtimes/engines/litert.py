@@ -41,6 +41,7 @@ class LiteRtEngine:
 
     package = "ai_edge_litert"
     fix = "pip install edgekit[litert]"
+    length_step = 1  # it has its own lengths
     batching = False  # rows run alone in any case; this way none is padded to its neighbours' length
 
     def __init__(

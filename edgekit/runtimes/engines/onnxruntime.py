@@ -32,6 +32,8 @@ def _import() -> Any:
 class OnnxRuntimeEngine:
     """One ``session`` on the CPU. Safe to use from several threads, as onnxruntime's sessions are."""
 
+    length_step = 1  # no length costs more than its tokens
+
     def __init__(
         self,
         model_path: Path,

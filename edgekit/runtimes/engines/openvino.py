@@ -68,6 +68,9 @@ class OpenVinoEngine:
     """One compiled model and one request on the CPU. Calls from several threads wait for each other."""
 
     batching = True  # every range is fixed in the file or, with dynamic quantization, a token's own
+    # Each shape gets buffers and kernels of its own, kept as long as 5,000 fit. Over phrases of 4 to 44 tokens the 95th
+    # percentile of a 3-layer model was 9.3 ms as they come and 3.8 padded to multiples of 16, the median 1.8 and 1.5.
+    length_step = 16
 
     def __init__(
         self,
