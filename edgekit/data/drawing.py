@@ -45,12 +45,16 @@ class Placed:
     phase: float
 
 
+def _length(u: Field, v: Field) -> Field:
+    return np.sqrt(u * u + v * v)
+
+
 def _circle(u: Field, v: Field) -> Field:
-    return np.sqrt(u * u + v * v) - 0.92
+    return _length(u, v) - np.float32(0.92)
 
 
 def _square(u: Field, v: Field) -> Field:
-    return np.maximum(abs(u), abs(v)) - 0.82
+    return np.maximum(abs(u), abs(v)) - np.float32(0.82)
 
 
 def _bar(u: Field, v: Field) -> Field:
@@ -67,11 +71,11 @@ def _triangle(u: Field, v: Field) -> Field:
 
 def _hexagon(u: Field, v: Field) -> Field:
     a = abs(u)
-    return np.maximum(a, a * 0.5 + abs(v) * 0.866) - 0.86
+    return np.maximum(a, a * 0.5 + abs(v) * 0.866) - np.float32(0.86)
 
 
 def _ring(u: Field, v: Field) -> Field:
-    return abs(np.sqrt(u * u + v * v) - 0.7) - 0.24
+    return abs(_length(u, v) - 0.7) - 0.24
 
 
 def _cross(u: Field, v: Field) -> Field:
@@ -80,12 +84,12 @@ def _cross(u: Field, v: Field) -> Field:
 
 
 def _crescent(u: Field, v: Field) -> Field:
-    return np.maximum(np.sqrt(u * u + v * v) - 0.95, 0.8 - np.sqrt((u - 0.5) * (u - 0.5) + v * v))
+    return np.maximum(_length(u, v) - np.float32(0.95), np.float32(0.8) - _length(u - 0.5, v))
 
 
 def _heart(u: Field, v: Field) -> Field:
     a = abs(u)
-    lobe = np.sqrt((a - 0.45) * (a - 0.45) + (v + 0.35) * (v + 0.35)) - 0.5
+    lobe = _length(a - 0.45, v + 0.35) - 0.5
     return np.minimum(lobe, np.maximum(a * 0.74 + v * 0.68 - 0.6, -0.35 - v))
 
 
@@ -125,7 +129,7 @@ def _texture(name: str, u: Field, v: Field, phase: float, sharp: float) -> Field
     a, b = _wave(u * np.float32(1.7) + np.float32(phase)), _wave(v * np.float32(1.7) + np.float32(phase))
     if name == "dotted":
         a, b = a - np.float32(0.5), b - np.float32(0.5)
-        return np.clip((np.float32(0.3) - np.sqrt(a * a + b * b)) * (sharp / 1.7) + 0.5, 0, 1)
+        return np.clip((np.float32(0.3) - _length(a, b)) * (sharp / 1.7) + 0.5, 0, 1)
     steps = (a - np.float32(0.25)) * (b - np.float32(0.25))  # checked: the sign of a product
     return np.clip(steps * (4 * sharp / 1.7) + 0.5, 0, 1)
 

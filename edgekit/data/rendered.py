@@ -38,7 +38,14 @@ class RenderedConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("train", 1), ("validation", 1), ("test", 1), ("zero_shot", 1), ("size", 16), ("captions", 1)):
+        for name, least in (
+            ("train", 1),
+            ("validation", 1),
+            ("test", 1),
+            ("zero_shot", 1),
+            ("size", 16),
+            ("captions", 1),
+        ):
             if getattr(self, name) < least:
                 raise DataError(f"rendered pictures: {name}", found=getattr(self, name), expected=f"at least {least}")
 
@@ -127,7 +134,11 @@ def load_rendered(config: RenderedConfig | None = None) -> PictureSplits[Picture
     config = config or RenderedConfig()
     single, double = scenes.families()
     train, validation, test = (
-        _part(config, part, *([one for one in kind if scenes.part_of(one, config.seed) == part] for kind in (single, double)))
+        _part(
+            config,
+            part,
+            *([one for one in kind if scenes.part_of(one, config.seed) == part] for kind in (single, double)),
+        )
         for part in ("train", "validation", "test")
     )
     known = {word for text in train.captions for word in text.split()}

@@ -46,7 +46,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """``things`` has one object, at ``place`` (row, column of -1, 0, 1), or two: the first is ``relation`` the second."""
+    """One object at ``place`` (row and column, -1 to 1), or two: the first is left of or above the second."""
 
     things: tuple[Thing, ...]
     background: str
@@ -115,7 +115,12 @@ def siblings(single: Sequence[Family], double: Sequence[Family], draws: Draws) -
         for shape, colour in zip(shapes, colours, strict=True)
     )
     other = TEXTURES[(TEXTURES.index(a.texture) + 1 + draws.below(3)) % 4]
-    things = ((a, b), (b, a), (replace(a, colour=b.colour), replace(b, colour=a.colour)), (replace(a, texture=other), b))
+    things = (
+        (a, b),
+        (b, a),
+        (replace(a, colour=b.colour), replace(b, colour=a.colour)),
+        (replace(a, texture=other), b),
+    )
     relation = draws.choice(list(RELATIONS))
     return [Scene(pair, back, relation=relation) for pair, back in zip(things, backgrounds, strict=True)]
 
