@@ -22,6 +22,7 @@ from edgekit.data.store import (
     ReinforceSettings,
     TeacherRecord,
     manifest_of,
+    parse_manifest,
     read_manifest,
     shard_name,
 )
@@ -57,10 +58,10 @@ def write_store(
     """What ``teachers`` give for ``data``, written to ``folder`` and opened.
 
     A run that was stopped, at any moment, is taken up where it was: a shard is there whole or not at all, and batches
-    do not reach over shards, so the files are the same as those of a run that was not stopped. Embeddings are stored as
-    the teacher gives them, not made unit length. DataError where ``folder`` holds a store of other data, teachers,
-    settings or versions, or cannot be written; ModelError where a teacher gives another shape, NaN or infinity, or
-    more than the dtype holds.
+    do not reach over shards, so the files are the same as those of a run that was not stopped. One process at a time
+    may write to a folder. Embeddings are stored as the teacher gives them, not made unit length.
+    DataError where ``folder`` holds a store of other data, teachers, settings or versions, or cannot be written;
+    ModelError where a teacher gives another shape, NaN or infinity, or more than the dtype holds.
     """
     settings, progress = settings or ReinforceSettings(), progress or Silent()
     root = Path(folder).expanduser()
@@ -88,7 +89,9 @@ def _records(
     root: Path, data: PictureTextSet, teachers: Sequence[Teacher], settings: ReinforceSettings
 ) -> list[TeacherRecord]:
     """The teachers with the width of their embeddings: from the manifest that is there, else by asking them."""
-    held = {(one["name"], one["sha256"]): one["width"] for one in (read_manifest(root) or {}).get("teachers", [])}
+    manifest = read_manifest(root)
+    known = [] if manifest is None else parse_manifest(manifest, root)[1]
+    held = {(one.name, one.sha256): one.width for one in known}
     records = []
     for teacher in teachers:
         width = held.get((teacher.name, teacher.sha256))
@@ -101,6 +104,8 @@ def _records(
 def _begin(root: Path, manifest: dict[str, Any]) -> None:
     """Write the manifest, or check that the one which is there says the same; sweep what a killed run left."""
     root.mkdir(parents=True, exist_ok=True)
+    for left in root.glob(".*.part"):
+        left.unlink(missing_ok=True)
     found = read_manifest(root)
     if found is None:
         if any(root.glob("shard-*.safetensors")):
@@ -120,8 +125,6 @@ def _begin(root: Path, manifest: dict[str, Any]) -> None:
                 expected=_brief(manifest[field]),
                 fix="Write to another folder, or remove this one.",
             )
-    for left in root.glob(".*.part"):
-        left.unlink(missing_ok=True)
 
 
 def json_text(value: Any) -> str:

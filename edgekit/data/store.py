@@ -94,7 +94,7 @@ class ReinforcedStore:
         manifest = read_manifest(root)
         if manifest is None:
             raise DataError(f"reinforced set {root}", found=f"no {MANIFEST}", expected="a folder that reinforce wrote")
-        store = cls(root, *_parse(manifest, root))
+        store = cls(root, *parse_manifest(manifest, root))
         if data is not None and data != store.data:
             raise DataError(
                 f"reinforced set {root}",
@@ -238,7 +238,10 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest
 
 
-def _parse(manifest: dict[str, Any], folder: Path) -> tuple[ReinforceSettings, list[TeacherRecord], list[int], str]:
+def parse_manifest(
+    manifest: dict[str, Any], folder: Path
+) -> tuple[ReinforceSettings, list[TeacherRecord], list[int], str]:
+    """Settings, teachers, captions of each picture and data fingerprint; DataError where one is missing or wrong."""
     try:
         given = dict(manifest["settings"])
         crop = dict(given.pop("augment"))
