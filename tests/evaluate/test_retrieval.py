@@ -38,7 +38,7 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.divide(a.astype(float) @ b.T.astype(float), lengths, out=np.zeros(lengths.shape), where=lengths > 0)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(searches(), st.integers(1, 40))
 def test_both_directions_agree_with_the_definition(search: tuple, cells: int) -> None:
     images, texts, own = search
@@ -62,7 +62,7 @@ def test_both_directions_agree_with_the_definition(search: tuple, cells: int) ->
             assert found.image_to_text.precision[k][row] == pytest.approx(sum(place <= k for place in places) / k)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(searches())
 def test_scores_are_means_inside_their_intervals(search: tuple) -> None:
     found = retrieve(*search)
@@ -113,7 +113,7 @@ def test_a_perfect_model_and_random_ones() -> None:
     perfect = retrieval_scores(retrieve(images, 3 * images[own], own))
     for name, one in perfect.items():
         best = {"image_to_text_p1": 1, "image_to_text_p5": 0.4, "image_to_text_p10": 0.2}.get(name, 1)
-        assert one.value == best == one.low == one.high
+        assert one.value == pytest.approx(best) and one.low == pytest.approx(best) == one.high
     texts = random.standard_normal((600, 32))
     chance = retrieval_scores(retrieve(images, texts, own))["text_to_image_r10"]
     assert chance.low <= 10 / 300 <= chance.high
@@ -194,10 +194,10 @@ def test_what_cannot_be_ranked() -> None:
 
 def test_memory_stays_bounded() -> None:
     random = np.random.default_rng(0)
-    images = random.standard_normal((2000, 8)).astype(np.float32)
-    own = np.arange(2000).repeat(5)
+    images = random.standard_normal((1000, 8)).astype(np.float32)
+    own = np.arange(1000).repeat(5)
     before = ranking._CELLS
-    ranking._CELLS = 200_000
+    ranking._CELLS = 50_000
     try:
         tracemalloc.start()
         retrieve(images, images[own], own)
@@ -205,4 +205,4 @@ def test_memory_stays_bounded() -> None:
     finally:
         tracemalloc.stop()
         ranking._CELLS = before
-    assert peak < 30e6  # all scores at once would be 80 MB in float32
+    assert peak < 8e6  # all scores at once would be 20 MB in float32

@@ -29,7 +29,7 @@ def answers(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return np.array(scores, np.float32) / 4, np.array(labels)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(answers())
 def test_top_k_and_confusion(given_answers: tuple) -> None:
     scores, labels = given_answers
@@ -112,13 +112,13 @@ def test_a_common_part_hides_damage_and_centring_shows_it() -> None:
     found = closeness(teacher, broken)
     assert found["cosine_to_teacher"].value > 0.97
     assert abs(found["centred_cosine_to_teacher"].value) < 0.05
-    moved = closeness(teacher, teacher + 5)  # an offset of its own: high as it is, low about the teacher's mean
-    assert moved["centred_cosine_to_teacher"].value < found["cosine_to_teacher"].value < 1
+    moved = closeness(teacher, teacher + 20 * np.eye(32)[0])  # an offset of its own
+    assert moved["cosine_to_teacher"].value > 0.93 and moved["centred_cosine_to_teacher"].value < 0.6
     exact = closeness(teacher, 3 * teacher)
     assert all(one.value == pytest.approx(1) and one.low == pytest.approx(1) for one in exact.values())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(2, 30), st.integers(1, 6), st.integers(0, 1000))
 def test_closeness_is_the_mean_cosine(n: int, width: int, seed: int) -> None:
     random = np.random.default_rng(seed)
