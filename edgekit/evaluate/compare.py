@@ -50,7 +50,7 @@ def paired_drop(task: str, before: Outputs, after: Outputs, data: TextSet, *, te
         raise DataError("no items to compare", expected="at least one")
     if task == "classify":
         lost = hits(rows(before), _labels(data)) - hits(rows(after), _labels(data))
-        return _mean(lost)
+        return mean_drop(lost)
     if task == "tag":
         a, b = word_hits(before, data), word_hits(after, data)
         value = float(a.flat.mean() - b.flat.mean())
@@ -66,10 +66,11 @@ def paired_drop(task: str, before: Outputs, after: Outputs, data: TextSet, *, te
             ),
         )
     reference = rows(before if teacher is None else teacher)
-    return _mean(cosines(reference, rows(before)) - cosines(reference, rows(after)))
+    return mean_drop(cosines(reference, rows(before)) - cosines(reference, rows(after)))
 
 
-def _mean(each: NDArray[np.float64]) -> Drop:
+def mean_drop(each: NDArray[np.float64]) -> Drop:
+    """The mean of what each item (n,) lost, bootstrap over items."""
     return Drop(float(each.mean()), *intervals.bootstrap(len(each), lambda draw: each[draw].mean(axis=1)))
 
 
