@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from edgekit.bundle.records import StageRecord
 from edgekit.compress.stage import Context
-from edgekit.data import TextSet
+from edgekit.data import HeldOut
 from edgekit.evaluate import Drop, Score, agreement, interleaved, paired_drop, parity, predict, score
 from edgekit.evaluate.open import open_predictor
 from edgekit.evaluate.outputs import Outputs
 from edgekit.recipe.stages import GateConfig
 
-TIMED_TEXTS = 60  # of the test part, spread over its lengths
+TIMED = 60  # examples of the test part, spread over what it has
 TIMED_ROUNDS = 4
 WARMUP = 10
 
@@ -56,7 +56,7 @@ class Gate:
             )
         return self._answers[folder]
 
-    def scored(self, answers: Outputs, data: TextSet, *, test: bool) -> Score:
+    def scored(self, answers: Outputs, data: HeldOut, *, test: bool) -> Score:
         """The task's metric of ``answers`` on one held-out part."""
         return score(self.recipe.task, answers, data, teacher=self._teachers(test), names=self.splits.names)
 
@@ -71,10 +71,10 @@ class Gate:
         return answers.test if test else answers.validation
 
     def latency(self, folders: dict[str, Path]) -> dict[str, NDArray[np.float64]]:
-        """Milliseconds an answer, text to answer at batch 1, all models in turns, on texts of the test part."""
+        """Milliseconds from input to answer at batch 1, all models in turns, on examples of the test part."""
         predictors = {name: open_predictor(folder, self.recipe.latency_threads) for name, folder in folders.items()}
-        texts = timed_texts(self.splits.test)
-        return interleaved({n: p.answer for n, p in predictors.items()}, texts, TIMED_ROUNDS, WARMUP, self.progress)
+        examples = timed_examples(self.splits.test)
+        return interleaved({n: p.answer for n, p in predictors.items()}, examples, TIMED_ROUNDS, WARMUP, self.progress)
 
     def judge(
         self,
@@ -99,7 +99,7 @@ class Gate:
             **details,
             "teacher_p50_ms": times["teacher"],
             "latency_threads": self.recipe.latency_threads,
-            "latency_texts": min(TIMED_TEXTS, len(self.splits.test)),
+            "latency_texts": min(TIMED, len(self.splits.test)),
             "gate_n": on_validation.n,
             **{k: v for k, v in on_test.details.items() if isinstance(v, float)},
         }
@@ -111,7 +111,7 @@ class Gate:
             "high": on_test.high,
             "n": on_test.n,
             "gate_value": on_validation.value,
-            "agreement": agreement(self.recipe.task, *_first(self.answers(teacher).test, mine.test)),
+            "agreement": agreement(self.recipe.task, self.answers(teacher).test, mine.test),
             "size_bytes": size,
             "p50_ms": times["after"],
             "seconds": seconds,
@@ -121,7 +121,7 @@ class Gate:
             return StageRecord(kept=True, reason="the model that the others are held against", details=facts, **common)
         theirs = self.answers(before)
         drop = self.drop(theirs.validation, mine.validation)
-        near = parity(*_first(theirs.validation, mine.validation))
+        near = parity(theirs.validation, mine.validation)
         smaller = open_predictor(before).size_bytes / size
         faster = times["before"] / times["after"]
         facts |= {"times_smaller": smaller, "times_faster": faster, "parity_cosine_min": near.cosine_min}
@@ -156,14 +156,7 @@ def decide(
     return True, f"{lost}; {gains}"
 
 
-def _first(a: Outputs, b: Outputs) -> tuple[Outputs, Outputs]:
-    """Both sides' embeddings of the first texts of pairs; anything else as it is."""
-    return (a[0] if isinstance(a, tuple) else a), (b[0] if isinstance(b, tuple) else b)
-
-
-def timed_texts(data: TextSet) -> list[str]:
-    """Texts to time answers on: spread evenly over the lengths that the test part has."""
-    order = sorted(range(len(data)), key=lambda i: (len(data.texts[i]), i))
-    picks = np.linspace(0, len(order) - 1, min(TIMED_TEXTS, len(order))).round().astype(int)
-    texts = [data.texts[order[i]] for i in picks]
-    return [texts[i] for i in np.random.default_rng(0).permutation(len(texts))]
+def timed_examples(data: HeldOut) -> list[Any]:
+    """Examples to time answers on: spread over what the test part has, in an order that mixes them."""
+    examples = data.spread(TIMED)
+    return [examples[i] for i in np.random.default_rng(0).permutation(len(examples))]

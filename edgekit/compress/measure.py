@@ -8,7 +8,7 @@ from typing import Any
 
 from edgekit.bundle import StageRecord, open_bundle
 from edgekit.compress.files import Packed
-from edgekit.compress.gate import WARMUP, Gate, timed_texts
+from edgekit.compress.gate import WARMUP, Gate, timed_examples
 from edgekit.compress.stage import Context
 from edgekit.devices import environment
 from edgekit.devices.memory import model_rss_bytes
@@ -37,11 +37,11 @@ def measure(context: Context, bundle: Path, files: list[Packed]) -> Measured:
     """Time all ``files`` of the trial ``bundle`` and the teacher in turns; compare all that they answered."""
     recipe, splits, teacher = context.recipe, context.splits, context.teacher
     assert teacher is not None
-    gate, threads, texts = Gate(context), recipe.latency_threads, timed_texts(splits.test)
+    gate, threads, examples = Gate(context), recipe.latency_threads, timed_examples(splits.test)
     models = {one.path: load(bundle, threads=threads, file=one.path) for one in files}
     calls: dict[str, Any] = {path: model.run for path, model in models.items()}
     calls["teacher"] = open_predictor(teacher, threads).answer
-    times = interleaved(calls, texts, ROUNDS, WARMUP, context.progress)
+    times = interleaved(calls, examples, ROUNDS, WARMUP, context.progress)
     theirs = percentiles(times["teacher"])
     profiles: list[dict[str, Any]] = []
     for one in files:
@@ -54,10 +54,10 @@ def measure(context: Context, bundle: Path, files: list[Packed]) -> Measured:
                 "precision": one.precision,
                 "threads": threads,
                 "batch": 1,
-                "texts": len(texts),
+                "texts": len(examples),
                 "basis": "measured",
                 **percentiles(times[one.path]),
-                "rss_bytes": model_rss_bytes(bundle, threads, texts[:4], one.path),
+                "rss_bytes": model_rss_bytes(bundle, threads, examples[:4], one.path),
                 "teacher": theirs,
                 "samples_ms": [round(float(t), 4) for t in times[one.path]],
             }
@@ -76,7 +76,6 @@ def _record(gate: Gate, first: Packed, profile: dict[str, Any], sizes: dict[str,
     assert teacher is not None
     found = gate.answers(first.folder).test
     on_test = gate.scored(found, gate.splits.test, test=True)
-    a, b = gate.answers(teacher).test, found
     faster = profile["teacher"]["p50_ms"] / profile["p50_ms"]
     return StageRecord(
         stage="pack",
@@ -87,7 +86,7 @@ def _record(gate: Gate, first: Packed, profile: dict[str, Any], sizes: dict[str,
         low=on_test.low,
         high=on_test.high,
         n=on_test.n,
-        agreement=agreement(gate.recipe.task, a[0] if isinstance(a, tuple) else a, b[0] if isinstance(b, tuple) else b),
+        agreement=agreement(gate.recipe.task, gate.answers(teacher).test, found),
         size_bytes=sizes[first.engine],
         p50_ms=profile["p50_ms"],
         before_p50_ms=None,

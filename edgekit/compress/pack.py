@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgekit import __version__
 from edgekit.bundle import Manifest, StageRecord, write
 from edgekit.compress.files import Packed, to_pack
@@ -22,7 +20,7 @@ from edgekit.runtimes import artifact
 from edgekit.runtimes.golden import make
 from edgekit.runtimes.verify import verify
 
-GOLDEN_TEXTS = 16
+GOLDEN = 16  # examples of the validation part; never of the test part
 
 
 def write_bundle(
@@ -35,7 +33,7 @@ def write_bundle(
     files: dict[str, Path | bytes] = {name: path for one in packed for name, path in one.sources().items()}
     files |= {"tokenizer.json": first / "tokenizer.json", "recipe.yaml": recipe.dump_yaml().encode()}
     models = {one.path: artifact.load(one.folder, recipe.latency_threads, one.path) for one in packed}
-    golden = make(models, _golden_texts(context))
+    golden = make(models, splits.validation.spread(GOLDEN))
     files |= golden["files"]
     licences = [
         {"what": "teacher", "name": recipe.model, "licence": teacher["licence"], "source": recipe.model},
@@ -89,13 +87,6 @@ def _with_results(
         parity=found.parity,
         budget=budget(context, found, manifest.teacher),
     )
-
-
-def _golden_texts(context: Context) -> list[str]:
-    """Texts of the validation part, from the shortest to the longest; never of the test part."""
-    texts = sorted(set(context.splits.validation.texts), key=lambda t: (len(t), t))
-    picks = np.linspace(0, len(texts) - 1, min(GOLDEN_TEXTS, len(texts))).round().astype(int)
-    return [texts[i] for i in dict.fromkeys(picks.tolist())]
 
 
 def _licence_page(licences: list[dict[str, Any]]) -> str:

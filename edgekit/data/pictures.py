@@ -169,6 +169,11 @@ class PictureTextSet:
             self.pictures.take(rows), captions, np.repeat(np.arange(len(counts), dtype=np.int64), counts)
         )
 
+    def spread(self, count: int) -> list[tuple[npt.NDArray[np.uint8], str]]:
+        """At most ``count`` of the pictures, uint8 (H, W, 3), spread evenly, each with its first caption."""
+        picks = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int).tolist()
+        return [(self.pictures.open(row), self.captions_of(row)[0]) for row in picks]
+
     def captions_of(self, row: int) -> list[str]:
         """The captions of picture ``row``."""
         first, last = np.searchsorted(self.picture_of, [row, row + 1])

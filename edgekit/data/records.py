@@ -44,6 +44,12 @@ class TextSet:
             strata=some(self.strata),
         )
 
+    def spread(self, count: int) -> list[str]:
+        """At most ``count`` different texts, from the shortest to the longest, spread evenly over what there is."""
+        texts = sorted(dict.fromkeys(self.texts), key=len)
+        picks = np.linspace(0, len(texts) - 1, min(count, len(texts))).round().astype(int)
+        return [texts[pick] for pick in picks]
+
 
 @dataclass(frozen=True)
 class Splits:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.data.pictures import PictureTextSet
 from edgekit.errors import DataError
 from edgekit.evaluate import intervals
 from edgekit.evaluate.metrics import _labels, _scores, hits, similarity, word_hits
 from edgekit.evaluate.outputs import Outputs, cosines, rows
 
 if TYPE_CHECKING:
-    from edgekit.data import TextSet
+    from edgekit.data import HeldOut
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Parity:
     centred_min: float | None
 
 
-def paired_drop(task: str, before: Outputs, after: Outputs, data: TextSet, *, teacher: Outputs | None = None) -> Drop:
+def paired_drop(task: str, before: Outputs, after: Outputs, data: HeldOut, *, teacher: Outputs | None = None) -> Drop:
     """What was lost from ``before`` to ``after`` on the same items, bootstrap over items drawn once for both.
 
     Metrics as in :func:`edgekit.evaluate.score`. For embeddings without pairs, ``teacher`` is what both are held
@@ -48,6 +49,10 @@ def paired_drop(task: str, before: Outputs, after: Outputs, data: TextSet, *, te
     """
     if len(data) == 0:
         raise DataError("no items to compare", expected="at least one")
+    if isinstance(data, PictureTextSet):
+        from edgekit.evaluate.dual import recall_drop
+
+        return recall_drop(before, after, data)
     if task == "classify":
         lost = hits(rows(before), _labels(data)) - hits(rows(after), _labels(data))
         return mean_drop(lost)
@@ -75,7 +80,14 @@ def mean_drop(each: NDArray[np.float64]) -> Drop:
 
 
 def agreement(task: str, a: Outputs, b: Outputs) -> float:
-    """Share of texts (words for ``tag``) with the same top class; for ``embed`` the mean cosine."""
+    """Share of texts (words for ``tag``) with the same top class; for ``embed`` the mean cosine.
+
+    For ``clip`` the share of captions with the same first picture.
+    """
+    if task == "clip":
+        from edgekit.evaluate.dual import same_picture
+
+        return same_picture(a, b)
     x, y = rows(a), rows(b)
     _same_shape(x, y)
     if not len(x):

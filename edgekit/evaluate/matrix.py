@@ -11,7 +11,7 @@ from edgekit.evaluate.metrics import score
 from edgekit.evaluate.outputs import Outputs
 
 if TYPE_CHECKING:
-    from edgekit.data import TextSet
+    from edgekit.data import HeldOut
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Answered:
 
 
 def parity_matrix(
-    task: str, files: Sequence[Answered], teacher: Outputs, data: TextSet, names: list[str], isa: str
+    task: str, files: Sequence[Answered], teacher: Outputs, data: HeldOut, names: list[str], isa: str
 ) -> list[dict[str, Any]]:
     """One row a file and reference: ``against`` is "teacher", "fp32" (the engine's own) or another file's path.
 
@@ -49,7 +49,7 @@ def parity_matrix(
         against = {"teacher": teacher, "fp32": one.fp32}
         against |= {other.file: other.outputs for other in files if other.file != one.file}
         for name, reference in against.items():
-            near = parity(_first(reference), _first(one.outputs))
+            near = parity(reference, one.outputs)
             rows.append(
                 {
                     **own,
@@ -57,13 +57,8 @@ def parity_matrix(
                     "cosine_mean": near.cosine_mean,
                     "cosine_min": near.cosine_min,
                     "max_abs": near.max_abs,
-                    "top1": None if task == "embed" else agreement(task, _first(reference), _first(one.outputs)),
+                    "top1": None if task == "embed" else agreement(task, reference, one.outputs),
                     "n": len(data),
                 }
             )
     return rows
-
-
-def _first(outputs: Outputs) -> Outputs:
-    """Of pairs the embeddings of the first texts; anything else as it is."""
-    return outputs[0] if isinstance(outputs, tuple) else outputs

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.data.pictures import PictureTextSet
 from edgekit.errors import DataError
 from edgekit.evaluate import intervals
 from edgekit.evaluate.outputs import Outputs, cosines, pair, rows
 
 if TYPE_CHECKING:
-    from edgekit.data import TextSet
+    from edgekit.data import HeldOut, TextSet
+
+
+METRICS = {"classify": "accuracy", "tag": "token_accuracy", "clip": "recall_at_1"}  # of tasks that have one
 
 
 @dataclass(frozen=True)
@@ -34,27 +38,29 @@ class Score:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def metric_name(task: str, data: TextSet) -> str:
+def metric_name(task: str, data: HeldOut) -> str:
     """The metric that :func:`score` gives for ``task`` on ``data``."""
-    if task == "classify":
-        return "accuracy"
-    if task == "tag":
-        return "token_accuracy"
+    if task in METRICS or isinstance(data, PictureTextSet):
+        return METRICS[task]
     return "spearman" if data.pairs is not None else "cosine_to_teacher"
 
 
 def score(
-    task: str, outputs: Outputs, data: TextSet, *, teacher: Outputs | None = None, names: list[str] | None = None
+    task: str, outputs: Outputs, data: HeldOut, *, teacher: Outputs | None = None, names: list[str] | None = None
 ) -> Score:
     """Score ``outputs`` (shapes: :mod:`edgekit.evaluate.outputs`) on ``data``.
 
     classify: accuracy, exact interval. embed with pairs: Spearman of the cosines with the scores, 0..1, bootstrap over
     pairs; without pairs: mean cosine to ``teacher``, bootstrap over texts. tag: accuracy over words, bootstrap over
-    texts; span F1 in ``details`` where ``names`` are in the BIO scheme.
+    texts; span F1 in ``details`` where ``names`` are in the BIO scheme. clip: R@1 of both directions, their mean.
     Raises DataError when the data lack what the metric needs, EngineError on NaN.
     """
     if len(data) == 0:
         raise DataError("no items to score", expected="at least one")
+    if isinstance(data, PictureTextSet):
+        from edgekit.evaluate.dual import recall
+
+        return recall(outputs, data)
     if task == "classify":
         return _accuracy(rows(outputs), _labels(data))
     if task == "tag":
