@@ -16,7 +16,7 @@ _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 def train_clip_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Byte-level BPE with CLIP's normaliser, words and special tokens, learnt from ``texts`` (Radford et al. 2021, 2.4).
+    """Byte-level BPE with CLIP's normaliser, words and special tokens, learnt from ``texts`` (Radford et al. 2021).
 
     At most ``vocab_size`` tokens, at least 514: each byte inside a word and at its end, then merges, then start and
     end, which have the two highest numbers as in CLIP, whose text tower finds the end by the largest id. The file has

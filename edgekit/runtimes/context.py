@@ -27,7 +27,7 @@ class ClipTokenizer:
     ``tokenizer``: a ``tokenizer.json`` or a ``Tokenizer``, whose post-processor adds start and end. ``pad_id``: what
     fills the row; None takes the end token, as transformers does for CLIP (openai/CLIP and open_clip use 0, SigLIP 1).
     ``overflow``: "truncate" drops what is too long from the end, keeps the end token and warns once in this object's
-    life; "error" raises ``InputError``. Raises ``BundleError`` for a tokenizer that cannot be read or adds no end token.
+    life; "error" raises ``InputError``. Raises ``BundleError`` for a tokenizer that cannot be read or adds no end.
     """
 
     def __init__(

@@ -114,21 +114,23 @@ class DualModel:
         check_labels(labels, "labels")
         own = self.bank.templates if self.bank else self.spec.templates
         wanted = own if templates is None else as_texts(templates)
-        if self.bank is not None and wanted == own:
-            rows = self.bank.rows(labels)
-            if rows is not None:
-                return PromptBank(labels, rows, wanted, self.digest)
-        if self.text is None:
-            self._refuse(labels, wanted)
         key = (tuple(labels), tuple(wanted))
         found = self._sets.get(key)
         if found is None:
-            found = make_bank(labels, wanted, self.embed_texts, self.digest)
+            found = self._bank_of(labels, wanted, wanted == own)
             with self._lock:
                 while len(self._sets) >= _KEPT_SETS:
                     del self._sets[next(iter(self._sets))]
                 self._sets[key] = found
         return found
+
+    def _bank_of(self, labels: list[str], templates: list[str], packed: bool) -> PromptBank:
+        rows = self.bank.rows(labels) if self.bank is not None and packed else None
+        if rows is not None:
+            return PromptBank(labels, rows, templates, self.digest)
+        if self.text is None:
+            self._refuse(labels, templates)
+        return make_bank(labels, templates, self.embed_texts, self.digest)
 
     def zero_shot(
         self,

@@ -13,7 +13,7 @@ from edgekit.errors import BundleError, InputError
 from edgekit.runtimes import vectors
 from edgekit.runtimes.vectors import Floats, unit
 
-PRECISIONS = {"float32": np.dtype(np.float32), "int8": np.dtype(np.int8)}
+PRECISIONS: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "int8": np.dtype(np.int8)}
 KINDS = ("image", "text")
 SCHEMA_VERSION = 1
 _BLOCK = 8192  # int8 rows that are widened to float32 at once
@@ -24,7 +24,7 @@ class Hit(NamedTuple):
     """An entry of an index: its name, its place, and its cosine with the query."""
 
     name: str
-    index: int
+    place: int
     cosine: float
 
 
@@ -47,13 +47,13 @@ class Index:
         self.names: list[str] = []
         self.stamps: list[str] = []
         self._rows: npt.NDArray[Any] = np.empty((0, dim), PRECISIONS[precision])  # with room to grow
-        self._scales = np.empty(0, np.float32)
+        self._scales: Floats = np.empty(0, np.float32)  # of int8 rows
 
     def __len__(self) -> int:
         return len(self.names)
 
     def add(self, names: Sequence[str], embeddings: Floats, stamps: Sequence[str] | None = None) -> None:
-        """Append (n, D) ``embeddings``; they are normalised. Names may repeat. Raises ``InputError``, ``EngineError``."""
+        """Append (n, D) ``embeddings``; normalised here. Names may repeat. Raises ``InputError``, ``EngineError``."""
         found = np.asarray(embeddings)
         if found.ndim != 2 or found.shape != (len(names), self.dim) or found.dtype.kind != "f":
             raise InputError(
@@ -65,11 +65,8 @@ class Index:
         start, end = len(self), len(self) + len(names)
         if end > len(self._rows):
             room = max(end, 2 * len(self._rows), 64)
-            for name in ("_rows", "_scales"):
-                old = getattr(self, name)
-                grown = np.zeros((room, *old.shape[1:]), old.dtype)
-                grown[:start] = old[:start]
-                setattr(self, name, grown)
+            self._rows = _grown(self._rows, start, room)
+            self._scales = _grown(self._scales, start, room)
         if self.precision == "int8":
             self._rows[start:end], self._scales[start:end] = _quantize(rows)
         else:
@@ -77,7 +74,7 @@ class Index:
         self.names += names
         self.stamps += stamps if stamps is not None else [""] * len(names)
 
-    def embeddings(self, places: Sequence[int] | slice = slice(None)) -> Floats:
+    def embeddings(self, places: Sequence[int] | npt.NDArray[np.intp] | slice = slice(None)) -> Floats:
         """float32 (n, D) of all rows or of those at ``places``; int8 rows as they are stored, so nearly unit length."""
         rows = self._rows[: len(self)][places]
         if self.precision == "float32":
@@ -118,7 +115,7 @@ class Index:
     def keep(self, places: Sequence[int]) -> None:
         """Drop all rows but those at ``places``, which stay in that order."""
         chosen = list(places)
-        self._rows, self._scales = self._rows[chosen], self._scales[chosen] if len(self._scales) else self._scales
+        self._rows, self._scales = self._rows[chosen], self._scales[chosen]
         self.names = [self.names[place] for place in chosen]
         self.stamps = [self.stamps[place] for place in chosen]
 
@@ -193,10 +190,10 @@ class Index:
         index.names = vectors.strings(about, "names", path.name, len(rows))
         index.stamps = vectors.strings(about, "stamps", path.name, len(rows))
         index._rows = rows
-        index._scales = scales if scales is not None else index._scales
-        widths = np.abs(index.embeddings()).max(initial=0)
-        if not widths <= 1.001:  # NaN as well
-            raise BundleError(f"{path.name}: rows", found=f"a value of {widths}", expected="unit length")
+        index._scales = np.zeros(len(rows), np.float32) if scales is None else scales
+        values, largest = (rows, 1.0) if precision == "float32" else (index._scales, 1 / 127)
+        if len(rows) and not -1.001 * largest <= values.min() <= values.max() <= 1.001 * largest:  # false for NaN
+            raise BundleError(f"{path.name}: rows", found=f"values up to {values.max()}", expected="unit length")
         return index
 
 
@@ -210,9 +207,15 @@ def recall(exact: Index, other: Index, queries: Floats, k: int = 10) -> float:
     right = exact.search(queries, k)
     found = other.search(queries, k)
     shares = [
-        len({hit.index for hit in a} & {hit.index for hit in b}) / len(a) for a, b in zip(right, found, strict=True)
+        len({hit.place for hit in a} & {hit.place for hit in b}) / len(a) for a, b in zip(right, found, strict=True)
     ]
     return float(np.mean(shares))
+
+
+def _grown(array: npt.NDArray[Any], used: int, room: int) -> npt.NDArray[Any]:
+    grown = np.zeros((room, *array.shape[1:]), array.dtype)
+    grown[:used] = array[:used]
+    return grown
 
 
 def _quantize(rows: Floats) -> tuple[npt.NDArray[np.int8], Floats]:

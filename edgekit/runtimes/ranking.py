@@ -14,7 +14,7 @@ class Match(NamedTuple):
     """A label or candidate, its place in the list that was given, its score (0 to 1) and its cosine (-1 to 1)."""
 
     name: str
-    index: int
+    place: int
     score: float
     cosine: float
 

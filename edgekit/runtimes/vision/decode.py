@@ -40,22 +40,29 @@ def decode(image: object, bgr: bool = False, name: str = "", max_pixels: int = M
     Raises ``InputError`` for anything that is no picture, is cut short, has no pixels or, in a file, more than
     ``max_pixels``.
     """
-    module = import_pillow()
+    module, name = import_pillow(), name_of(image, name)
     if isinstance(image, np.ndarray):
-        return _from_array(module, image, bgr, name or "picture")
+        return _from_array(module, image, bgr, name)
     if bgr:
-        raise InputError(name or "picture", found=f"bgr with {type(image).__name__}", expected="bgr with arrays only")
+        raise InputError(name, found=f"bgr with {type(image).__name__}", expected="bgr with arrays only")
     if isinstance(image, module.Image):
-        return _to_rgb(image, name or "picture")
+        return _to_rgb(image, name)
     if isinstance(image, bytes | bytearray | memoryview):
-        return _from_file(module, bytes(image), name or f"picture of {len(image)} bytes", max_pixels)
+        return _from_file(module, bytes(image), name, max_pixels)
     if isinstance(image, str | Path):
-        return _from_file(module, image, name or str(image), max_pixels)
+        return _from_file(module, image, name, max_pixels)
     raise InputError(
-        name or "picture",
+        name,
         found=f"{type(image).__name__} {image!r:.40}",
         expected="a path, bytes, a Pillow image or an array uint8 (H, W, 3)",
     )
+
+
+def name_of(image: object, name: str = "") -> str:
+    """What errors call ``image``: ``name`` if there is one, a path, or its kind."""
+    if name or not isinstance(image, str | Path | bytes | bytearray | memoryview):
+        return name or "picture"
+    return str(image) if isinstance(image, str | Path) else f"picture of {len(image)} bytes"
 
 
 def _from_file(module: Any, source: str | Path | bytes, name: str, max_pixels: int) -> Image:

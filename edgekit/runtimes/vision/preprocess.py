@@ -10,11 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.errors import InputError
-from edgekit.runtimes.vision.decode import MAX_PIXELS, decode, import_pillow
+from edgekit.runtimes.vision.decode import MAX_PIXELS, decode, import_pillow, name_of
 from edgekit.runtimes.vision.spec import ImageSpec
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+LONGEST = 1 << 20  # pixels of a resized side, before the cut
+# Up to so many pixels a picture is resized in one piece. One of 20,000 x 10 would become 448,000 x 224, 400 MB: such
+# are resized in strips, the rows first.
+_WHOLE = 1 << 24
+_STRIP = 1 << 22
 
 Floats = npt.NDArray[np.float32]
 
@@ -22,10 +28,9 @@ Floats = npt.NDArray[np.float32]
 class ImagePreprocessor:
     """What ``spec`` states, for one picture or many. Keeps no state between calls; safe in several threads.
 
-    The values are those of transformers' ``CLIPImageProcessor``: resized, rounded to 8 bits, cut, normalised; but only
-    the part that is kept is computed. JPEG's reduced decoding (Pillow's draft mode) is not used: it took 15 ms
-    instead of 70 for 12 megapixels, but moved normalised values by up to 0.04 on smooth pictures, where one step of
-    8 bits is 0.015.
+    The values are those of transformers' ``CLIPImageProcessor``: resized, rounded to 8 bits, cut, normalised. JPEG's
+    reduced decoding (Pillow's draft mode) is not used: it took 15 ms instead of 70 for 12 megapixels, but moved
+    normalised values by up to 0.04 on smooth pictures, where one step of 8 bits is 0.015.
     """
 
     def __init__(self, spec: ImageSpec | None = None, max_pixels: int = MAX_PIXELS) -> None:
@@ -38,8 +43,18 @@ class ImagePreprocessor:
         self._tables = self._tables.astype(np.float32)
 
     def decode(self, image: object, bgr: bool = False, name: str = "") -> Image:
-        """First part: :func:`edgekit.runtimes.vision.decode.decode`. Raises ``InputError``."""
-        return decode(image, bgr, name, self.max_pixels)
+        """First part: :func:`edgekit.runtimes.vision.decode.decode`.
+
+        Raises ``InputError``, also for a picture so narrow that its long side would exceed :data:`LONGEST`.
+        """
+        picture = decode(image, bgr, name, self.max_pixels)
+        if max(self._resized(picture)) > LONGEST:
+            raise InputError(
+                name_of(image, name),
+                found=f"{picture.width} x {picture.height} pixels",
+                expected=f"sides of 1 to {LONGEST // self.spec.resized_edge} at most",
+            )
+        return picture
 
     def transform(self, picture: Image, out: Floats | None = None) -> Floats:
         """Second part: an RGB picture to float32 (1, 3, S, S); written into ``out``, (3, S, S), where that is given."""
@@ -52,20 +67,44 @@ class ImagePreprocessor:
 
     def resize(self, picture: Image) -> Image:
         """``picture`` resized and cut to ``size`` x ``size``, still 8 bits a channel."""
-        size, edge = self.spec.size, self.spec.resized_edge
-        width, height = picture.size
-        if self.spec.resize == "squash":
-            wide = high = edge
-        elif width <= height:
-            wide, high = edge, int(edge * height / width)
-        else:
-            wide, high = int(edge * width / height), edge
+        size, (wide, high) = self.spec.size, self._resized(picture)
         left, top = (wide - size) // 2, (high - size) // 2
-        # The cut in the picture's own coordinates: the filter still reads beyond it, so the values are those of
-        # resizing all and cutting then. (20,000 x 10 would else become 448,000 x 224.)
-        across, down = width / wide, height / high
-        box = (left * across, top * down, min((left + size) * across, width), min((top + size) * down, height))
-        return picture.resize((size, size), self._filter, box)
+        if wide * high <= _WHOLE:
+            # Pillow's `box` would compute only what is kept. But it counts in float32, so that some values round to
+            # the next step; and which side is resized first, which clips otherwise, depends on Pillow's version.
+            return picture.resize((wide, high), self._filter).crop((left, top, left + size, top + size))
+        return self._columns(self._rows(picture, wide, left), high, top)
+
+    def _resized(self, picture: Image) -> tuple[int, int]:
+        """Width and height before the cut."""
+        edge, (width, height) = self.spec.resized_edge, picture.size
+        if self.spec.resize == "squash":
+            return edge, edge
+        if width <= height:
+            return edge, int(edge * height / width)
+        return int(edge * width / height), edge
+
+    def _rows(self, picture: Image, wide: int, left: int) -> Image:
+        """``picture`` with each row resized to ``wide`` pixels, of which ``size`` from ``left`` on are kept."""
+        size, (width, height) = self.spec.size, picture.size
+        step = max(1, _STRIP // wide)
+        kept = import_pillow().new("RGB", (size, height))
+        for top in range(0, height, step):
+            part = picture.crop((0, top, width, min(top + step, height)))
+            kept.paste(
+                part.resize((wide, part.height), self._filter).crop((left, 0, left + size, part.height)), (0, top)
+            )
+        return kept
+
+    def _columns(self, picture: Image, high: int, top: int) -> Image:
+        """The same of each column, top to bottom."""
+        size, (width, height) = self.spec.size, picture.size
+        step = max(1, _STRIP // high)
+        kept = import_pillow().new("RGB", (width, size))
+        for left in range(0, width, step):
+            part = picture.crop((left, 0, min(left + step, width), height))
+            kept.paste(part.resize((part.width, high), self._filter).crop((0, top, part.width, top + size)), (left, 0))
+        return kept
 
     def __call__(self, images: object, bgr: bool = False) -> Floats:
         """One picture or several, in any form that :meth:`decode` takes, to float32 (B, 3, S, S).
