@@ -81,7 +81,7 @@ class TextPreprocessor:
         try:
             encoding = self._tokenizer.encode(text)
         except TypeError:
-            raise _not_text(text, None) from None
+            raise not_text(text, None) from None
         ids = encoding.ids
         count = len(ids)
         if count > self.spec.max_length:
@@ -152,7 +152,7 @@ class TextPreprocessor:
             try:
                 yield self._tokenizer.encode(text)
             except TypeError:
-                raise _not_text(text, number) from None
+                raise not_text(text, number) from None
 
 
 def _words(text: str, offsets: Sequence[tuple[int, int]]) -> Words:
@@ -178,11 +178,11 @@ def as_texts(inputs: object) -> list[str]:
     texts = list(inputs)
     for number, text in enumerate(texts):
         if not isinstance(text, str):
-            raise _not_text(text, number)
+            raise not_text(text, number)
     return texts
 
 
-def _not_text(value: object, number: int | None) -> InputError:
+def not_text(value: object, number: int | None) -> InputError:
     where = "input" if number is None else f"input number {number}"
     if isinstance(value, str):
         return InputError(where, found="text with half of a surrogate pair", expected="valid Unicode")

@@ -6,7 +6,7 @@ import os
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +15,19 @@ from edgekit.errors import EngineError
 
 
 class Engine(Protocol):
-    """A loaded model file."""
+    """A loaded model file. One with two inputs answers to :meth:`run`, one with a single input to :meth:`run_one`."""
 
     version: str
+    inputs: tuple[str, ...]  # names of its inputs, one or two
     output_width: int | None  # last axis of the output, where the file states it
     batching: bool  # False: the answer to a text depends on the texts beside it, so each must run alone
     length_step: int  # above 1: a length that is new costs much, so inputs are padded to multiples of this
 
     def run(self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """int64 (B, T) twice -> float32 (B, C), (B, D) or (B, T, C)."""
+
+    def run_one(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """float32 pixels (B, 3, S, S) or int64 ids (B, T) -> float32 (B, D)."""
 
 
 class _Entry(NamedTuple):
@@ -69,14 +73,18 @@ def readers(made_for: str) -> list[str]:
 
 
 def create(
-    engine: str, path: Path, threads: int, inputs: tuple[str, str], output: str, precision: str = "fp32"
+    engine: str, path: Path, threads: int, inputs: tuple[str, ...], output: str, precision: str = "fp32"
 ) -> Engine:
     """Load ``path`` in ``engine``. ``precision`` is the file's, for engines that choose their arithmetic by it.
+
+    ``inputs``: all the file's inputs, (ids, mask) or one alone; ``output``: the output's name, the first when empty.
 
     Raises ``EngineError`` or ``MissingDependencyError``.
     """
     if engine not in _ENGINES:
         raise EngineError("engine", found=repr(engine), expected=", ".join(_ENGINES))
+    if len(inputs) not in (1, 2):
+        raise EngineError(f"inputs of {path.name}", found=list(inputs), expected="one, or token ids and mask")
     module, _, name = _ENGINES[engine].adapter.partition(":")
     adapter = getattr(import_module(f"{__name__}.{module}"), name)
     loaded: Engine = adapter(path, threads, inputs, output, precision)

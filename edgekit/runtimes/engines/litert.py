@@ -1,4 +1,7 @@
-"""LiteRT, and tflite-runtime before it: TFLite files of static lengths, one signature ``tokens_<length>`` each."""
+"""LiteRT, and tflite-runtime before it: TFLite files of static shapes.
+
+With two inputs (ids, mask): one signature ``tokens_<length>`` a length. With one input: a single signature, any name.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,16 @@ class _Bucket(NamedTuple):
     mask: npt.NDArray[np.int32]
 
 
+class _Single(NamedTuple):
+    """What running a file with one input takes. ``shape``: the input's, whose first size is 1."""
+
+    subgraph: int
+    input_at: int
+    output_at: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
 class LiteRtEngine:
     """One interpreter with all lengths of a file. Threads take turns; texts of a batch run one by one.
 
@@ -48,13 +61,15 @@ class LiteRtEngine:
         self,
         model_path: Path,
         threads: int,
-        inputs: tuple[str, str] = ("input_ids", "attention_mask"),
+        inputs: tuple[str, ...] = ("input_ids", "attention_mask"),
         output: str = "",
         precision: str = "fp32",
     ) -> None:
         del precision  # the file itself says all
         interpreter, self.version = self._import()
+        self.inputs = inputs
         self._lock = threading.Lock()
+        self._buckets: list[_Bucket] = []
         self._ready: dict[int, _Bucket] = {}  # length of a text -> its bucket, which has memory
         name = Path(model_path).name
         with without_notes():
@@ -66,8 +81,13 @@ class LiteRtEngine:
                 # gives XNNPACK its parts; what cannot run shows here. It refuses while others hold the inner object.
                 self._interpreter.allocate_tensors()
                 self._engine = self._interpreter._interpreter
-                self._buckets = _buckets(self._engine, self._engine.GetSignatureDefs(), inputs, output)
-                first = self._buckets[0]
+                signatures = self._engine.GetSignatureDefs()
+                first: _Bucket | _Single
+                if len(inputs) == 1:
+                    first = self._single = _single(self._engine, signatures, inputs[0], output)
+                else:
+                    self._buckets = _buckets(self._engine, signatures, inputs, output)
+                    first = self._buckets[0]
                 self._engine.AllocateTensors(first.subgraph)
                 width = self._engine.TensorSize(first.output_at, first.subgraph)[-1]
                 kind = np.dtype(self._engine.TensorType(first.output_at, first.subgraph))
@@ -103,8 +123,28 @@ class LiteRtEngine:
         found: npt.NDArray[np.float32] = outputs[0] if rows == 1 else np.concatenate(outputs)
         return found[:, :length] if found.ndim == 3 else found
 
+    def run_one(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """float32 (B, 3, S, S) or int64 (B, T) -> float32 (B, D), of a file with one input. Raises ``EngineError``."""
+        if len(self.inputs) != 1:
+            raise EngineError(f"{self.package}: inputs", found=list(self.inputs), expected="one, for run_one")
+        subgraph, input_at, output_at, shape, dtype = self._single
+        if values.shape[1:] != shape[1:] or not len(values):
+            raise EngineError(f"input of shape {values.shape}", expected=f"(B, {', '.join(map(str, shape[1:]))})")
+        rows, engine, outputs = np.ascontiguousarray(values, dtype), self._engine, []
+        try:
+            with self._lock:
+                for row in range(len(rows)):
+                    engine.SetTensor(input_at, rows[row : row + 1], subgraph)
+                    engine.Invoke(subgraph)
+                    outputs.append(engine.GetTensor(output_at, subgraph))
+        except Exception as error:
+            raise EngineError(f"{self.package} failed on shape {values.shape}", found=_short(error)) from None
+        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+
     def _prepare(self, length: int) -> _Bucket:
         """The smallest bucket for ``length`` tokens, which gets its memory when it is first needed."""
+        if not self._buckets:
+            raise EngineError(f"{self.package}: inputs", found=list(self.inputs), expected="token ids and mask")
         bucket = next((b for b in self._buckets if b.length >= length), None)
         if bucket is None:
             raise EngineError(
@@ -139,7 +179,27 @@ class TfliteRuntimeEngine(LiteRtEngine):
     fix = 'pip install tflite-runtime "numpy<2"'
 
 
-def _buckets(engine: Any, signatures: dict[str, Any], inputs: tuple[str, str], output: str) -> list[_Bucket]:
+def _single(engine: Any, signatures: dict[str, Any], name: str, output: str) -> _Single:
+    """The only signature of a file with one input. Raises ``EngineError`` for a file that is not one of ours."""
+    if len(signatures) != 1:
+        raise EngineError("signatures", found=sorted(signatures), expected="one")
+    ((key, signature),) = signatures.items()
+    if list(signature["inputs"]) != [name]:
+        raise EngineError("inputs", found=sorted(signature["inputs"]), expected=[name])
+    outputs = signature["outputs"]
+    if output and output not in outputs:
+        raise EngineError("outputs", found=sorted(outputs), expected=output)
+    subgraph, place = engine.GetSubgraphIndexFromSignature(key), signature["inputs"][name]
+    shape = tuple(int(n) for n in engine.TensorSize(place, subgraph))
+    if not shape or shape[0] != 1:
+        raise EngineError(f"input {name}", found=f"shape {shape}", expected="one row: (1, ...)")
+    dtype = np.dtype(engine.TensorType(place, subgraph))
+    if dtype not in (np.float32, np.int32, np.int64):
+        raise EngineError(f"input {name}", found=str(dtype), expected="float32, int32 or int64")
+    return _Single(subgraph, place, outputs[output] if output else next(iter(outputs.values())), shape, dtype)
+
+
+def _buckets(engine: Any, signatures: dict[str, Any], inputs: tuple[str, ...], output: str) -> list[_Bucket]:
     """All signatures of the file, the shortest first. Raises ``EngineError`` for a file that is not one of ours."""
     found = []
     for name, signature in signatures.items():

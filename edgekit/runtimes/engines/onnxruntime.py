@@ -38,7 +38,7 @@ class OnnxRuntimeEngine:
         self,
         model_path: Path,
         threads: int,
-        inputs: tuple[str, str] = ("input_ids", "attention_mask"),
+        inputs: tuple[str, ...] = ("input_ids", "attention_mask"),
         output: str = "",
         precision: str = "fp32",
     ) -> None:
@@ -65,7 +65,8 @@ class OnnxRuntimeEngine:
         self.output_width: int | None = chosen[0].shape[-1] if isinstance(chosen[0].shape[-1], int) else None
         self.version: str = ort.__version__
         self.batching = not _quantizes_at_run_time(Path(model_path))
-        self._ids, self._mask = inputs
+        self.inputs = inputs
+        self._ids, self._mask = inputs if len(inputs) == 2 else (inputs[0], "")
         self._outputs = [chosen[0].name]
         self._call = self.session.run
         self._shrink = ort.RunOptions()
@@ -79,6 +80,15 @@ class OnnxRuntimeEngine:
             return self._call(self._outputs, {self._ids: ids, self._mask: mask})[0]  # type: ignore[no-any-return]
         except Exception as error:
             raise EngineError(f"onnxruntime failed on an input of shape {ids.shape}", found=_short(error)) from None
+
+    def run_one(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """float32 (B, 3, S, S) or int64 (B, T) -> float32 (B, D), of a file with one input. Raises ``EngineError``."""
+        try:
+            if len(values) > 1:  # rows here are pictures, or texts of full length
+                return self._call(self._outputs, {self._ids: values}, self._shrink)[0]  # type: ignore[no-any-return]
+            return self._call(self._outputs, {self._ids: values})[0]  # type: ignore[no-any-return]
+        except Exception as error:
+            raise EngineError(f"onnxruntime failed on an input of shape {values.shape}", found=_short(error)) from None
 
 
 def _quantizes_at_run_time(path: Path) -> bool:

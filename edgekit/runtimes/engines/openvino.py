@@ -76,7 +76,7 @@ class OpenVinoEngine:
         self,
         model_path: Path,
         threads: int,
-        inputs: tuple[str, str] = ("input_ids", "attention_mask"),
+        inputs: tuple[str, ...] = ("input_ids", "attention_mask"),
         output: str = "",
         precision: str = "fp32",
     ) -> None:
@@ -94,20 +94,22 @@ class OpenVinoEngine:
         except Exception as error:
             raise EngineError(f"openvino cannot load {name}", found=_short(error)) from None
         named = {alias: place for place, port in enumerate(compiled.inputs) for alias in port.get_names()}
-        if len(compiled.inputs) != 2 or not named.keys() >= set(inputs):
+        if len(compiled.inputs) != len(inputs) or not named.keys() >= set(inputs):
             raise EngineError(f"inputs of {name}", found=sorted(named), expected=sorted(inputs))
-        places = [place for place, port in enumerate(compiled.outputs) if not output or output in port.get_names()]
-        if not places or compiled.output(places[0]).get_element_type() != openvino.Type.f32:
+        chosen = [place for place, port in enumerate(compiled.outputs) if not output or output in port.get_names()]
+        if not chosen or compiled.output(chosen[0]).get_element_type() != openvino.Type.f32:
             listed = ", ".join(
                 f"{'/'.join(p.get_names())} {p.get_element_type().get_type_name()}" for p in compiled.outputs
             )
             raise EngineError(f"outputs of {name}", found=listed, expected=f"{output or 'one'} f32")
-        width = compiled.output(places[0]).get_partial_shape()[-1]
+        width = compiled.output(chosen[0]).get_partial_shape()[-1]
         self.output_width: int | None = width.get_length() if width.is_static else None
         self.version: str = openvino.__version__
-        self._ids, self._mask = (named[alias] for alias in inputs)
-        self._types = [compiled.input(place).get_element_type().to_dtype() for place in (self._ids, self._mask)]
-        self._output = places[0]
+        self.inputs = inputs
+        places = [named[alias] for alias in inputs]
+        self._types = [compiled.input(place).get_element_type().to_dtype() for place in places]
+        self._ids, self._mask = places if len(places) == 2 else (places[0], len(places))  # the latter is no input
+        self._output = chosen[0]
         self._lock = threading.Lock()
         self._tensor = openvino.Tensor
         self._request = compiled.create_infer_request()
@@ -128,6 +130,21 @@ class OpenVinoEngine:
                 return request.get_output_tensor(self._output).data.copy()  # type: ignore[no-any-return]
         except Exception as error:
             raise EngineError(f"openvino failed on an input of shape {ids.shape}", found=_short(error)) from None
+
+    def run_one(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """float32 (B, 3, S, S) or int64 (B, T) -> float32 (B, D), of a file with one input. Raises ``EngineError``."""
+        request = self._request
+        if len(self.inputs) != 1:  # the other would keep what an earlier call left there
+            raise EngineError("openvino: inputs", found=list(self.inputs), expected="one, for run_one")
+        try:
+            tensor = self._tensor(np.ascontiguousarray(values, self._types[0]))
+            with self._lock:
+                request.set_input_tensor(self._ids, tensor)
+                request.start_async()  # not infer(): see run
+                request.wait()
+                return request.get_output_tensor(self._output).data.copy()  # type: ignore[no-any-return]
+        except Exception as error:
+            raise EngineError(f"openvino failed on an input of shape {values.shape}", found=_short(error)) from None
 
 
 def _short(error: Exception) -> str:

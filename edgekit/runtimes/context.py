@@ -1,0 +1,125 @@
+"""Text towers of dual encoders: every text becomes one row of a fixed length, the context (CLIP: 77 tokens)."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from edgekit.errors import BundleError, EdgekitWarning, InputError
+from edgekit.runtimes.engines import Engine
+from edgekit.runtimes.preprocess import Ids, as_texts, not_text
+
+Floats = npt.NDArray[np.float32]
+CONTEXT = 77  # Radford et al. 2021, section 2.4: 76 and one more; SigLIP takes 64
+OVERFLOW = ("truncate", "error")
+ROWS = 16  # texts that go through the tower at once
+
+
+class ClipTokenizer:
+    """Texts to rows of ``context`` token ids, as CLIP takes them: start, tokens, end, padding.
+
+    ``tokenizer``: a ``tokenizer.json`` or a ``Tokenizer``, whose post-processor adds start and end. ``pad_id``: what
+    fills the row; None takes the end token, as transformers does for CLIP (openai/CLIP and open_clip use 0, SigLIP 1).
+    ``overflow``: "truncate" drops what is too long from the end, keeps the end token and warns once in this object's
+    life; "error" raises ``InputError``. Raises ``BundleError`` for a tokenizer that cannot be read or adds no end.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Path | Tokenizer,
+        context: int = CONTEXT,
+        pad_id: int | None = None,
+        overflow: str = "truncate",
+    ) -> None:
+        if overflow not in OVERFLOW:
+            raise InputError("overflow", found=repr(overflow), expected=", ".join(OVERFLOW))
+        name = "tokenizer" if isinstance(tokenizer, Tokenizer) else Path(tokenizer).name
+        try:
+            text = tokenizer.to_str() if isinstance(tokenizer, Tokenizer) else Path(tokenizer).read_text("utf-8")
+            self._tokenizer = Tokenizer.from_str(text)  # our own: what follows changes it
+        except Exception as error:  # tokenizers raises a bare Exception
+            raise BundleError(f"{name} cannot be read", found=str(error)[:200]) from None
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        around = self._tokenizer.encode("").ids
+        if not around:
+            raise BundleError(f"{name}: post_processor", found="no special tokens", expected="an end token at least")
+        if context <= len(around):
+            raise InputError(
+                "context", found=f"{context} tokens", expected=f"more than {len(around)}, the special ones"
+            )
+        self.context, self.overflow = context, overflow
+        self.end_id: int = around[-1]
+        self.pad_id = self.end_id if pad_id is None else pad_id
+        self._tokenizer.enable_truncation(context)  # leaves room for the special tokens
+        self._lock = threading.Lock()
+        self._warned = False
+
+    def __call__(self, texts: str | Sequence[str]) -> tuple[Ids, Ids]:
+        """n texts to ids and mask, int64 (n, context); the mask is 1 up to the end token.
+
+        Raises ``InputError`` for anything but text, and for a text that is too long under "error".
+        """
+        texts = as_texts(texts)
+        ids = np.full((len(texts), self.context), self.pad_id, np.int64)
+        mask = np.zeros((len(texts), self.context), np.int64)
+        for row, text in enumerate(texts):
+            try:
+                encoding = self._tokenizer.encode(text)
+            except TypeError:
+                raise not_text(text, row) from None
+            if encoding.overflowing:
+                self._overflows(text, row)
+            count = len(encoding.ids)
+            ids[row, :count] = encoding.ids
+            mask[row, :count] = 1
+        return ids, mask
+
+    def _overflows(self, text: str, row: int) -> None:
+        if self.overflow == "error":
+            raise InputError(
+                f"text number {row}: {text[:40]!r}...", found="too many tokens", expected=f"at most {self.context}"
+            )
+        with self._lock:
+            first, self._warned = not self._warned, True
+        if first:
+            warnings.warn(
+                f"text number {row}, {text[:40]!r}..., has more than {self.context} tokens; its end is dropped, as "
+                "will be that of later ones without a warning",
+                EdgekitWarning,
+                stacklevel=4,
+            )
+
+
+class ClipTextPipeline:
+    """A :class:`ClipTokenizer` and a text tower. The counterpart of ``TextPipeline`` for towers of a fixed length.
+
+    ``forward``: int64 ids and mask (B, context) -> float32 (B, D). ``batching`` False: each text goes alone.
+    """
+
+    def __init__(self, tokenizer: ClipTokenizer, forward: Callable[[Ids, Ids], Floats], batching: bool = True) -> None:
+        self.tokenizer, self.forward = tokenizer, forward
+        self.rows = ROWS if batching else 1
+
+    @classmethod
+    def of_engine(cls, tokenizer: ClipTokenizer, engine: Engine) -> ClipTextPipeline:
+        """With a loaded text tower, whose inputs are (ids, mask) or the ids alone."""
+        if len(engine.inputs) == 2:
+            return cls(tokenizer, engine.run, engine.batching)
+        return cls(tokenizer, lambda ids, _: engine.run_one(ids), engine.batching)
+
+    def outputs(self, texts: Sequence[str]) -> Floats:
+        """n texts to the tower's outputs, float32 (n, D). Raises ``InputError`` as :class:`ClipTokenizer` does."""
+        if not texts:
+            return self.outputs([""])[:0]  # the tower knows its width
+        parts = []
+        for start in range(0, len(texts), self.rows):
+            ids, mask = self.tokenizer(texts[start : start + self.rows])
+            parts.append(self.forward(ids, mask))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
