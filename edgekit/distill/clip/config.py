@@ -34,7 +34,9 @@ class MciConfig:
     def __post_init__(self) -> None:
         stages = len(self.widths)
         if not stages or {len(self.hidden), len(self.attention), len(self.squeeze)} != {stages}:
-            raise ModelError("hidden, attention, squeeze", found="other lengths", expected=f"{stages} stages, as widths")
+            raise ModelError(
+                "hidden, attention, squeeze", found="other lengths", expected=f"{stages} stages, as widths"
+            )
         if not all(self.hidden) or min(map(min, self.hidden)) < 1:
             raise ModelError("hidden", found=self.hidden, expected="at least one block a stage and one channel a block")
 
@@ -88,9 +90,11 @@ class VitConfig:
         _one_of("pooling", self.pooling, ("cls", "mean", "attention"))
         _one_of("activation", self.activation, ACTIVATIONS)
         if len(self.heads) != len(self.ffn):
-            raise ModelError("heads, ffn", found=f"{len(self.heads)} and {len(self.ffn)}", expected="one number a layer")
-        if self.image_size % self.patch:
-            raise ModelError("image_size", found=self.image_size, expected=f"a multiple of the patch, {self.patch}")
+            raise ModelError(
+                "heads, ffn", found=f"{len(self.heads)} and {len(self.ffn)}", expected="one number a layer"
+            )
+        if self.image_size < self.patch:
+            raise ModelError("image_size", found=self.image_size, expected=f"at least the patch, {self.patch}")
         if not self.projection and self.embed_dim != self.width:
             raise ModelError("embed_dim", found=self.embed_dim, expected=f"the width {self.width}, without projection")
 
@@ -122,7 +126,9 @@ class TextConfig:
         _one_of("pooling", self.pooling, ("eot", "last"))
         _one_of("activation", self.activation, ACTIVATIONS)
         if len(self.heads) != len(self.ffn):
-            raise ModelError("heads, ffn", found=f"{len(self.heads)} and {len(self.ffn)}", expected="one number a layer")
+            raise ModelError(
+                "heads, ffn", found=f"{len(self.heads)} and {len(self.ffn)}", expected="one number a layer"
+            )
 
     @property
     def fixed_length(self) -> bool:

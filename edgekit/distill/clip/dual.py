@@ -44,9 +44,7 @@ class DualEncoder(nn.Module):
     cosines; it never exceeds ln 100 (Radford et al. 2021, section 2.5).
     """
 
-    def __init__(
-        self, config: DualConfig, image: ImageTower | None = None, text: TextTower | None = None
-    ) -> None:
+    def __init__(self, config: DualConfig, image: ImageTower | None = None, text: TextTower | None = None) -> None:
         super().__init__()
         self._config = config
         self.image = build_image(config.image) if image is None else image
