@@ -24,7 +24,7 @@ MAX_LOGIT_SCALE = math.log(100.0)
 
 
 class Pair(NamedTuple):
-    """What a forward pass gives: unit embeddings (B, D) and (N, D), the temperature's factor () and SigLIP's bias ()."""
+    """A forward pass: unit embeddings (B, D) and (N, D), the factor on their cosines (), SigLIP's bias () or None."""
 
     image: Tensor
     text: Tensor

@@ -6,6 +6,7 @@ Vasu et al. 2024. Names and shapes are those of the state dict that Apple publis
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
@@ -17,7 +18,7 @@ from edgekit.distill.convert import State, read_state
 from edgekit.errors import ModelError
 
 # Their name, as a pattern, and ours; all that fit are applied, in this order.
-_RENAMES = [
+_RENAMES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"^image_encoder\.model\.", "image."),
     (r"^image\.patch_embed\.", "image.stem."),
     (r"^image\.network\.6\.pe\.", "image.stages.3.positions.conv."),
@@ -69,7 +70,7 @@ def rename(published: str) -> str:
     """Our name of a tensor of the published checkpoint."""
     name = published
     for pattern, ours in _RENAMES:
-        name = re.sub(pattern, ours, name)  # type: ignore[arg-type]
+        name = re.sub(pattern, ours, name)
     return name
 
 

@@ -47,7 +47,7 @@ def scale_and_shift(norm: Norm) -> Folded:
 
 
 def identity_kernel(like: Tensor) -> Tensor:
-    """The kernel, of the shape of ``like`` (outputs, inputs a group, h, w), with which a convolution copies its input."""
+    """The kernel that copies its input, of the shape of ``like``: (outputs, inputs a group, height, width)."""
     kernel = torch.zeros_like(like)
     rows = torch.arange(like.shape[0])
     kernel[rows, rows % like.shape[1], like.shape[2] // 2, like.shape[3] // 2] = 1.0
@@ -209,7 +209,7 @@ class RepMixer(Mergeable):
 
 
 class ConvMLP(Mergeable):
-    """Depthwise convolution and BatchNorm, then two 1 x 1 convolutions with GELU between; scaled where ``scale`` is given.
+    """Depthwise convolution and BatchNorm, then two 1 x 1 convolutions with GELU between, then a learned scale.
 
     x (B, width, H, W), unchanged in shape. ``hidden`` channels stand between. FastViT, section 3.3.
     """

@@ -35,7 +35,8 @@ class TextTransformer(Mergeable):
             RepMixerBlock(width, hidden, kernel, kernel, branches, config.layer_scale)
             for hidden in (config.mixer_hidden if config.repmixer else ())
         ]
-        self.first, self.last = ends if ends else (None, None)
+        self.first: RepMixerBlock | None = ends[0] if ends else None
+        self.last: RepMixerBlock | None = ends[1] if ends else None
         self.layers = nn.ModuleList(
             Layer(width, heads, config.head_dim, ffn, config.activation, config.eps)
             for heads, ffn in zip(config.heads, config.ffn, strict=True)
@@ -55,9 +56,9 @@ class TextTransformer(Mergeable):
         for layer in self.layers:
             x = layer(x, mask)
         x = _mix(self.last, x)
-        return self.norm(x[:, -1] if self.config.pooling == "last" else _row(x, self._end(input_ids)))
+        return self.norm(x[:, -1] if self.config.pooling == "last" else _row(x, self.end(input_ids)))
 
-    def _end(self, input_ids: Tensor) -> Tensor:
+    def end(self, input_ids: Tensor) -> Tensor:
         """Position (B,) of each text's end; the first of several."""
         eos = self.config.eos_id
         return (input_ids if eos is None else (input_ids == eos).to(torch.int32)).argmax(-1)

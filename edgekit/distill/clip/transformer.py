@@ -63,7 +63,7 @@ class Layer(nn.Module):
 
 
 def initialise(layers: nn.ModuleList, width: int) -> None:
-    """CLIP's start: residual branches smaller the more layers there are (Radford et al. 2021, published code's scheme)."""
+    """CLIP's start: the more layers, the smaller the residual branches (Radford et al. 2021, its published code)."""
     residual = width**-0.5 * (2 * max(1, len(layers))) ** -0.5
     for layer in layers:
         if not isinstance(layer, Layer):

@@ -76,7 +76,7 @@ def test_siglip_starts_at_ten_and_minus_ten() -> None:
 def test_the_temperature_never_passes_100_and_can_come_back() -> None:
     model = _model()
     model.logit_scale.data.fill_(9.0)
-    assert float(model.scale()) == pytest.approx(100, rel=1e-5)
+    assert model.scale().item() == pytest.approx(100, rel=1e-5)
     model.train()
     optimizer = torch.optim.SGD([model.logit_scale], lr=1.0)
     image, text = torch.eye(4), torch.eye(4).roll(1, 0)  # every pair wrong: the loss wants a smaller factor
@@ -84,7 +84,7 @@ def test_the_temperature_never_passes_100_and_can_come_back() -> None:
         optimizer.zero_grad()
         contrastive(image, text, model.scale()).backward()
         optimizer.step()
-    assert float(model.scale()) < 100 and float(model.logit_scale) < math.log(100)
+    assert model.scale().item() < 100 and float(model.logit_scale) < math.log(100)
 
 
 def test_a_dual_encoder_learns_pairs() -> None:
