@@ -10,16 +10,16 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from edgekit.distill.clip.efficientnet import EfficientNet, NormedConv
-from edgekit.distill.clip.importance import Prunable, ffn_sites
-from edgekit.distill.clip.mci import Mci
+from edgekit.distill.clip.efficientnet import Bottleneck, EfficientNet, NormedConv
+from edgekit.distill.clip.importance import Prunable, ffn_sites, layers_of
+from edgekit.distill.clip.mci import AttentionBlock, Mci, Stage
 from edgekit.distill.clip.reparam import RepMixerBlock
 from edgekit.distill.clip.text import TextTransformer
 from edgekit.distill.clip.transformer import Layer
 from edgekit.distill.clip.vit import Vit
 from edgekit.errors import ModelError
 
-Tower = TypeVar("Tower", Mci, EfficientNet, Vit, TextTransformer)
+Tower = TypeVar("Tower", bound=Prunable)
 Item = TypeVar("Item")
 Linear = nn.Conv2d | nn.Linear
 
@@ -36,26 +36,25 @@ def cut_ffn(tower: Tower, keep: Sequence[Sequence[int]], means: Sequence[Tensor]
         if isinstance(block, Layer):
             _outputs(block.up, index)
             _inputs(block.down, index, mean)
-        elif hasattr(block, "mlp"):
+        elif isinstance(block, AttentionBlock | RepMixerBlock):
             _outputs(block.mlp.up, index)
             _inputs(block.mlp.down, index, mean)
-        else:
+        elif isinstance(block, Bottleneck) and block.expand is not None:
             for part in (block.expand, block.depthwise):
                 _normed_outputs(part, index)
             _inputs(block.project.conv, index, mean, block.project.norm)
     sizes = [len(rows) for rows in keep]
     if isinstance(small, Mci):
         rest = iter(sizes)
-        small.config = replace(small.config, hidden=tuple(tuple(next(rest) for _ in s.blocks) for s in small.stages))
+        hidden = tuple(tuple(next(rest) for _ in stage) for stage in small.config.hidden)
+        small.config = replace(small.config, hidden=hidden)
     elif isinstance(small, EfficientNet):
-        # the first block has no expansion of its own
-        shapes = zip(sizes, small.config.blocks[1:], strict=True)
-        small.config = replace(
-            small.config, blocks=(small.config.blocks[0], *((hidden, *shape[1:]) for hidden, shape in shapes))
-        )
-    elif isinstance(small, TextTransformer) and isinstance(small.first, RepMixerBlock):
+        first, *others = small.config.blocks  # the first has no expansion of its own
+        shapes = [(size, *shape[1:]) for size, shape in zip(sizes, others, strict=True)]
+        small.config = replace(small.config, blocks=(first, *shapes))
+    elif isinstance(small, TextTransformer) and small.first is not None:
         small.config = replace(small.config, mixer_hidden=(sizes[0], sizes[-1]), ffn=tuple(sizes[1:-1]))
-    else:
+    elif isinstance(small, Vit | TextTransformer):
         small.config = replace(small.config, ffn=tuple(sizes))
     return small
 
@@ -64,7 +63,7 @@ def cut_heads(tower: Tower, keep: Sequence[Sequence[int]], means: Sequence[Tenso
     """A copy whose transformer layers keep only the attention heads named; ``means`` as in :func:`cut_ffn`."""
     small = deepcopy(tower)
     assert isinstance(small, Vit | TextTransformer)
-    for layer, heads, mean in zip(small.layers, keep, means, strict=True):
+    for layer, heads, mean in zip(layers_of(small), keep, means, strict=True):
         attention = layer.attention
         old, dim = attention.heads, attention.dim
         inside = torch.cat([torch.arange(h * dim, (h + 1) * dim) for h in heads])
@@ -82,7 +81,7 @@ def removable(tower: Prunable) -> list[int]:
         stages = [[next(numbered) for _ in hidden] for hidden in tower.config.hidden]
         return [i for stage in stages if len(stage) > 1 for i in stage]
     if isinstance(tower, EfficientNet):
-        return [i for i, block in enumerate(tower.blocks) if i and block.skip]
+        return [i for i, block in enumerate(tower.blocks) if i and isinstance(block, Bottleneck) and block.skip]
     return list(range(len(tower.layers))) if len(tower.layers) > 1 else []
 
 
@@ -96,14 +95,16 @@ def drop_block(tower: Tower, number: int) -> Tower:
         while left >= len(small.config.hidden[place]):
             left -= len(small.config.hidden[place])
             place += 1
-        del small.stages[place].blocks[left]
+        stage = small.stages[place]
+        assert isinstance(stage, Stage)
+        del stage.blocks[left]
         hidden = list(small.config.hidden)
         hidden[place] = _without(hidden[place], left)
         small.config = replace(small.config, hidden=tuple(hidden))
     elif isinstance(small, EfficientNet):
         del small.blocks[number]
         small.config = replace(small.config, blocks=_without(small.config.blocks, number))
-    else:
+    elif isinstance(small, Vit | TextTransformer):
         del small.layers[number]
         config = small.config
         small.config = replace(config, heads=_without(config.heads, number), ffn=_without(config.ffn, number))

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgekit.distill.clip.dual import normalise
-from edgekit.distill.clip.efficientnet import EfficientNet
-from edgekit.distill.clip.mci import Mci
-from edgekit.distill.clip.reparam import reparameterize
+from edgekit.distill.clip.efficientnet import Bottleneck, EfficientNet
+from edgekit.distill.clip.mci import AttentionBlock, Mci, Stage
+from edgekit.distill.clip.reparam import RepMixerBlock, reparameterize
 from edgekit.distill.clip.text import TextTransformer
+from edgekit.distill.clip.transformer import Layer
 from edgekit.distill.clip.vit import Vit
 from edgekit.errors import ModelError
 
@@ -50,10 +51,12 @@ class Measured:
 def ffn_sites(tower: Prunable) -> list[Site]:
     """Hidden channels of every ConvMLP, bottleneck or FFN, first block to last."""
     if isinstance(tower, EfficientNet):
-        return [Site(b, b.project.conv) for b in tower.blocks if b.expand is not None]
+        return [Site(b, b.project.conv) for b in tower.blocks if isinstance(b, Bottleneck) and b.expand is not None]
     if isinstance(tower, Mci):
-        return [Site(block, block.mlp.down) for stage in tower.stages for block in stage.blocks]
-    layers = [Site(layer, layer.down) for layer in tower.layers]
+        stages = [stage for stage in tower.stages if isinstance(stage, Stage)]
+        blocks = [b for stage in stages for b in stage.blocks if isinstance(b, AttentionBlock | RepMixerBlock)]
+        return [Site(block, block.mlp.down) for block in blocks]
+    layers = [Site(layer, layer.down) for layer in layers_of(tower)]
     if isinstance(tower, TextTransformer) and tower.first is not None and tower.last is not None:
         return [Site(tower.first, tower.first.mlp.down), *layers, Site(tower.last, tower.last.mlp.down)]
     return layers
@@ -63,7 +66,12 @@ def head_sites(tower: Prunable) -> list[Site]:
     """Attention heads of every layer. Raises ModelError for a tower without transformer layers."""
     if not isinstance(tower, Vit | TextTransformer):
         raise ModelError("heads", found=f"a tower of kind {tower.config.kind}", expected="a transformer")
-    return [Site(layer, layer.attention.out, tower.config.head_dim) for layer in tower.layers]
+    return [Site(layer, layer.attention.out, layer.attention.dim) for layer in layers_of(tower)]
+
+
+def layers_of(tower: Vit | TextTransformer) -> list[Layer]:
+    """The transformer layers, first to last."""
+    return [layer for layer in tower.layers if isinstance(layer, Layer)]
 
 
 def measure(

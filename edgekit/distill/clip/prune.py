@@ -7,6 +7,7 @@ What remains answers at once, a little worse; training wins back what it cost. A
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -83,16 +84,17 @@ def _prune(
     for name, share in (("share", ffn), ("heads", heads)):
         if not 0 <= share < 1:
             raise ModelError(f"{name} to prune", found=share, expected="from 0 to below 1")
-    was_training = tower.training
-    small = drop_blocks(tower.cpu().eval(), inputs, blocks)
+    small = deepcopy(tower)
+    small.cpu().eval()
+    small = drop_blocks(small, inputs, blocks)
     if heads:
         found = measure(small, inputs, head_sites, method, seed)
         small = cut_heads(small, _choose(found, heads, per_work, 1), [m.mean for m in found])
     if ffn:
         found = measure(small, inputs, ffn_sites, method, seed)
         small = cut_ffn(small, _choose(found, ffn, per_work, multiple), [m.mean for m in found])
-    tower.train(was_training)
-    return small.train(was_training)
+    small.train(tower.training)
+    return small
 
 
 def _choose(found: list[Measured], share: float, per_work: bool, multiple: int) -> list[list[int]]:

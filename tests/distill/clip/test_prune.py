@@ -158,7 +158,8 @@ def test_taylor_importance_is_the_mean_over_inputs_of_each_ones_own_gradient() -
 def test_padding_after_the_end_of_a_causal_text_does_not_count() -> None:
     tower, rows = _text("clip"), ids(6)
     other = torch.where(rows == 0, 9, rows)
-    for one, two in zip(measure(tower, rows, ffn_sites, "activation"), measure(tower, other, ffn_sites, "activation")):
+    found = [measure(tower, inputs, ffn_sites, "activation") for inputs in (rows, other)]
+    for one, two in zip(*found, strict=True):
         np.testing.assert_allclose(one.score, two.score, rtol=1e-5)
 
 
