@@ -93,7 +93,7 @@ def import_model(
     if config.get("model_type") == EncoderConfig.model_type:
         encoder = Encoder.from_pretrained(folder)
     else:
-        encoder = _convert(folder, config, _read_state(weights), task)
+        encoder = _convert(folder, config, read_state(weights), task)
     if tokenizer.get_vocab_size() > encoder.config.vocab_size:
         raise ModelError(
             f"tokenizer of {folder}",
@@ -108,7 +108,8 @@ def import_model(
     return Imported(encoder.eval(), tokenizer, folder, digest, licence(folder))
 
 
-def _read_state(weights: Path) -> State:
+def read_state(weights: Path) -> State:
+    """The tensors of a .safetensors or torch file, nothing in it executed; ModelError when it cannot be read."""
     try:
         if weights.suffix == ".safetensors":
             return load_file(weights)

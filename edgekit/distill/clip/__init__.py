@@ -1,0 +1,1 @@
+"""Torch: dual encoders (CLIP). Image and text towers, import of other checkpoints, losses, structured pruning."""
