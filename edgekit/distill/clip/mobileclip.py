@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from edgekit.distill.clip.config import DualConfig, TextConfig
@@ -84,8 +85,9 @@ def load_mobileclip_s0(path: Path) -> DualEncoder:
 
 def from_state(published: State, what: str = "checkpoint") -> DualEncoder:
     """As :func:`load_mobileclip_s0`, from tensors by their published names; ``what`` names them in errors."""
-    model = DualEncoder(mobileclip_s0_config())
-    wanted = model.state_dict()
+    config = mobileclip_s0_config()
+    with torch.device("meta"):  # shapes alone, so that a wrong file is known at once
+        wanted = DualEncoder(config).state_dict()
     state: dict[str, Tensor] = {}
     for theirs, value in published.items():
         ours = rename(theirs)
@@ -104,5 +106,6 @@ def from_state(published: State, what: str = "checkpoint") -> DualEncoder:
         raise ModelError(
             what, found=f"nothing for {min(missing)}", expected=f"{len(wanted)} tensors of mobileclip_s0.pt"
         )
+    model = DualEncoder(config)
     model.load_state_dict(state)
     return model.eval()
