@@ -38,6 +38,14 @@ class Tokens:
         """Tokens of each text, (n,)."""
         return np.diff(self.offsets)
 
+    def epoch(self, size: int, seed: int, number: int, rank: int = 0, ranks: int = 1) -> list[NDArray[np.int64]]:
+        """See :func:`epoch`."""
+        return epoch(self, size, seed, number, rank, ranks)
+
+    def collate(self, index: NDArray[np.int64]) -> Batch:
+        """See :func:`collate`."""
+        return collate(self, index)
+
     def rows(self, i: int) -> slice:
         """Where text ``i`` lies in ``ids``."""
         return slice(int(self.offsets[i]), int(self.offsets[i + 1]))
@@ -126,9 +134,9 @@ def epoch(tokens: Tokens, size: int, seed: int, number: int, rank: int = 0, rank
     return [batch[rank::ranks] for batch in even if len(batch)]
 
 
-def steps(tokens: Tokens, size: int) -> int:
+def steps(examples: int, size: int) -> int:
     """Batches of one epoch in one process."""
-    return -(-len(tokens) // size)
+    return -(-examples // size)
 
 
 def by_length(tokens: Tokens, size: int) -> Iterator[NDArray[np.int64]]:

@@ -9,16 +9,17 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import broadcast_object_list
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgekit.distill.batches import Batch, Tokens, collate, epoch, steps
-from edgekit.distill.encoder import Encoder
+from edgekit.distill.batches import steps
 from edgekit.errors import StageError
 from edgekit.progress import Progress, Silent
 
@@ -44,12 +45,24 @@ class LoopConfig:
     threads: int
 
 
+class Data(Protocol):
+    """What is trained on: numbered examples, put together into batches that can be moved ``to`` a device."""
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, size: int, seed: int, number: int, rank: int, ranks: int) -> list[NDArray[np.int64]]:
+        """The examples of this process's part of every batch of one epoch, in order."""
+
+    def collate(self, index: NDArray[np.int64]) -> Any:
+        """The batch of the examples at ``index``."""
+
+
 class Objective(nn.Module):
     """A student and what it is trained on; ``forward(batch)`` gives the loss, a scalar."""
 
-    student: Encoder
+    student: nn.Module
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: Any) -> Tensor:
         raise NotImplementedError  # every subclass defines its loss
 
 
@@ -78,9 +91,9 @@ def epochs_for(examples: int, config: LoopConfig) -> int:
 
 def train(
     objective: Objective,
-    tokens: Tokens,
+    data: Data,
     config: LoopConfig,
-    validate: Callable[[Encoder], float],
+    validate: Callable[[Any], float],
     checkpoints: Path,
     label: str,
     progress: Progress | None = None,
@@ -93,18 +106,18 @@ def train(
     progress = progress or Silent()
     accelerator = _accelerator(config)
     torch.manual_seed(config.seed + accelerator.process_index)
-    epochs = epochs_for(len(tokens), config)
-    updates = epochs * math.ceil(steps(tokens, config.batch_size) / config.accumulate)
+    epochs = epochs_for(len(data), config)
+    updates = epochs * math.ceil(steps(len(data), config.batch_size) / config.accumulate)
     optimizer = _optimizer(objective.student, config)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, updates, config.warmup))
     best = Best()
     model, optimizer = accelerator.prepare(objective, optimizer)
     accelerator.register_for_checkpointing(best, schedule)
     _resume(accelerator, checkpoints)
-    bar = progress.start(label, epochs * steps(tokens, config.batch_size))
-    progress.advance(bar, best.done * steps(tokens, config.batch_size))
+    bar = progress.start(label, epochs * steps(len(data), config.batch_size))
+    progress.advance(bar, best.done * steps(len(data), config.batch_size))
     while best.done < epochs and best.done - 1 - best.epoch < config.patience:
-        loss = _one_epoch(accelerator, model, optimizer, schedule, tokens, config, best.done, progress, bar)
+        loss = _one_epoch(accelerator, model, optimizer, schedule, data, config, best.done, progress, bar)
         student = accelerator.unwrap_model(model).student
         value = _agreed(accelerator, validate, student)
         best.history.append({"epoch": best.done + 1, "loss": round(loss, 6), "validation": round(value, 6)})
@@ -123,9 +136,9 @@ def train(
     return {
         "epochs": best.done,
         "planned_epochs": epochs,
-        "steps": best.done * steps(tokens, config.batch_size),
+        "steps": best.done * steps(len(data), config.batch_size),
         "batch_size": config.batch_size * config.accumulate,
-        "examples": len(tokens),
+        "examples": len(data),
         "best_epoch": best.epoch + 1,
         "history": copy.deepcopy(best.history),
         "bf16": config.bf16,
@@ -144,7 +157,7 @@ def _accelerator(config: LoopConfig) -> Accelerator:
     )
 
 
-def _optimizer(student: Encoder, config: LoopConfig) -> torch.optim.Optimizer:
+def _optimizer(student: nn.Module, config: LoopConfig) -> torch.optim.Optimizer:
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in student.named_parameters():
         if not parameter.requires_grad:
@@ -169,7 +182,7 @@ def _one_epoch(
     model: nn.Module,
     optimizer: Any,
     schedule: torch.optim.lr_scheduler.LambdaLR,
-    tokens: Tokens,
+    data: Data,
     config: LoopConfig,
     number: int,
     progress: Progress,
@@ -178,12 +191,10 @@ def _one_epoch(
     model.train()
     total = torch.zeros((), device=accelerator.device)
     count = 0
-    batches = epoch(
-        tokens, config.batch_size, config.seed, number, accelerator.process_index, accelerator.num_processes
-    )
+    batches = data.epoch(config.batch_size, config.seed, number, accelerator.process_index, accelerator.num_processes)
     for at, index in enumerate(batches, start=1):
         accelerator.gradient_state._set_sync_gradients(at % config.accumulate == 0 or at == len(batches))
-        batch = collate(tokens, index).to(accelerator.device)
+        batch = data.collate(index).to(accelerator.device)
         loss = model(batch)
         accelerator.backward(loss)
         if accelerator.sync_gradients:
@@ -202,7 +213,7 @@ def _one_epoch(
     return mean
 
 
-def _agreed(accelerator: Accelerator, validate: Callable[[Encoder], float], student: Encoder) -> float:
+def _agreed(accelerator: Accelerator, validate: Callable[[Any], float], student: nn.Module) -> float:
     """Validation by the main process; the others take its word, so that all stop at the same epoch."""
     value = [validate(student.eval())] if accelerator.is_main_process else [0.0]
     if accelerator.num_processes > 1:

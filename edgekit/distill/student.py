@@ -28,6 +28,8 @@ from edgekit.recipe.stages import DistillConfig, LossWeights, Training
 class DistillObjective(Objective):
     """The weighted sum of the recipe's losses against cached teacher answers."""
 
+    student: Encoder
+
     def __init__(self, student: Encoder, answers: Answers, config: DistillConfig, teacher_layers: int) -> None:
         super().__init__()
         self.student = student
