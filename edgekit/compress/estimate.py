@@ -12,6 +12,8 @@ from edgekit.compress.pipeline import source_key, stage_key
 from edgekit.compress.prepare import prepare
 from edgekit.compress.stage import Context
 from edgekit.compress.stages import follow_after, stages_of
+from edgekit.data import TextSet
+from edgekit.distill import families
 from edgekit.distill.foreign import is_foreign_source
 from edgekit.progress import Progress
 from edgekit.recipe import Recipe
@@ -30,8 +32,8 @@ def estimate(recipe: Recipe, cache_dir: Path | None, progress: Progress) -> list
     cached = _cached(context, cache, fingerprint)
     stages = stages_of(recipe)
     trained = [stage.name for stage in stages if stage.name in _TRAINED and recipe.enabled(stage.name)]
-    known_all = is_foreign_source(recipe.model) or all(cached.get(name) for name in trained)
-    rate = None if known_all else _steps_a_second(context)
+    untold = recipe.task == families.DUAL or is_foreign_source(recipe.model)
+    rate = None if untold or all(cached.get(name) for name in trained) else _steps_a_second(context)
     rows = []
     for stage in stages:
         known = cached.get(stage.name, False)
@@ -74,6 +76,8 @@ def _cost(name: str, context: Context, rate: tuple[float, int] | None) -> tuple[
         return _FIXED_S[kind], "estimate: as seen on a 2-core x86-64 machine for a student of 3 layers"
     part = getattr(recipe.stages, name)
     training: Training = part.recovery if name == "prune" else part
+    if recipe.task == families.DUAL:
+        return None, "not known: towers are not timed beforehand"
     if rate is None or (name == "teach" and recipe.task == "embed"):
         return 0.0, "estimate: nothing is trained"
     limits = [training.max_examples, recipe.stages.distill.max_examples if name in ("prune", "qat") else None]
@@ -98,11 +102,12 @@ def _steps_a_second(context: Context) -> tuple[float, int]:
     from edgekit.distill.convert import import_model
     from edgekit.distill.settings import bf16_pays, loop_config
 
-    recipe = context.recipe
+    recipe, train = context.recipe, context.splits.train
+    assert isinstance(train, TextSet)
     model = import_model(recipe.model, recipe.task, max_length=recipe.max_length, stride=recipe.stride)
     config = loop_config(recipe, recipe.stages.teach)
     torch.set_num_threads(config.threads)
-    data = context.splits.train.take(range(min(len(context.splits.train), config.batch_size * 50)))
+    data = train.take(range(min(len(train), config.batch_size * 50)))
     tokens = tokenize(model.tokenizer, data, recipe.max_length, model.encoder.config.pad_token_id)
     optimizer = torch.optim.AdamW(model.encoder.parameters(), lr=0.0, fused=True)
     batches = (epoch(tokens, config.batch_size, recipe.seed, 0) * (_PROBED_STEPS + 1))[: _PROBED_STEPS + 1]

@@ -9,12 +9,14 @@ from edgekit.cache import cache_dir as default_cache
 from edgekit.compress import ranks
 from edgekit.compress.cache import StageCache
 from edgekit.compress.stage import Context
-from edgekit.data import load_splits
+from edgekit.data import load_parts
+from edgekit.distill import families
 from edgekit.distill.foreign import is_foreign_source
 from edgekit.distill.source import read_config, resolve, sha256_file, weights_file
 from edgekit.errors import MissingDependencyError
 from edgekit.progress import Progress, Silent
 from edgekit.recipe import Recipe
+from edgekit.recipe.schema import NEW
 
 # engine -> modules that making and judging its files takes
 _NEEDED = {
@@ -41,6 +43,8 @@ def require_engines(recipe: Recipe) -> None:
 
 def require_exporter(recipe: Recipe) -> None:
     """Raises MissingDependencyError before any work when the recipe's model takes optimum and it is not installed."""
+    if recipe.task == families.DUAL:
+        return
     if is_foreign_source(recipe.model) and (find_spec("optimum") is None or find_spec("optimum.exporters") is None):
         raise MissingDependencyError(
             f"model {recipe.model} of type {read_config(resolve(recipe.model)).get('model_type')}",
@@ -61,10 +65,10 @@ def prepare(recipe: Recipe, cache: Path | None, progress: Progress) -> tuple[Con
     listener = progress if ranks.is_first() else Silent()
     root = cache or default_cache()
     stages = StageCache(root)
-    fingerprint = sha256_file(weights_file(resolve(recipe.model)))
+    fingerprint = "" if recipe.model == NEW else sha256_file(weights_file(resolve(recipe.model)))
     if not ranks.is_first():
         ranks.wait()
-    splits = load_splits(recipe.data, recipe.task, recipe.seed, listener)
+    splits = load_parts(recipe.data, recipe.task, recipe.seed, listener)
     if ranks.is_first():
         ranks.wait()
     return Context(recipe, splits, root, listener), stages, fingerprint

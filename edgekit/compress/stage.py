@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgekit.data import Splits
+from edgekit.data import AnySplits
 from edgekit.progress import Progress
 from edgekit.recipe import Recipe
 from edgekit.recipe.stages import GateConfig
@@ -18,7 +18,7 @@ class Context:
     """What the stages of one run share. The folders are filled as the stages that make them end."""
 
     recipe: Recipe
-    splits: Splits
+    splits: AnySplits
     cache: Path
     progress: Progress
     teacher: Path | None = None  # the folder of the teacher, what agreement is measured with

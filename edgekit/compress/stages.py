@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgekit.compress.stage import Context, Stage, Work
-from edgekit.distill.foreign import is_foreign, is_foreign_source, left_out
+from edgekit.distill import families
+from edgekit.distill.foreign import is_foreign
+from edgekit.evaluate import metric_name
 from edgekit.recipe import Recipe
+from edgekit.recipe.schema import NEW
 from edgekit.recipe.stages import QuantizeConfig
 
+EXAMPLES = 32  # of the validation part, that an exported file is compared with torch on
 FORMATS = {
     "onnxruntime": "ONNX",
     "openvino": "OpenVINO IR",
@@ -25,14 +30,21 @@ def stages_of(recipe: Recipe) -> list[Stage]:
     shape = {"max_length": recipe.max_length, "stride": recipe.stride, "seed": recipe.seed, "task": recipe.task}
     training = {**shape, "bf16": recipe.bf16, "threads": recipe.threads}
     distill = settings.distill.model_dump()
-    follow = {"losses": distill["losses"], "temperature": distill["temperature"], "limit": distill["max_examples"]}
+    losses = distill["pair_losses" if recipe.task == families.DUAL else "losses"]
+    follow = {"losses": losses, "temperature": distill["temperature"], "limit": distill["max_examples"]}
     code = ("distill", "evaluate", "runtimes")
     stages = [
         Stage(
             "teach",
             "fine-tune the model that came in",
             _teach,
-            {**training, "model": recipe.model, "sha256": recipe.model_sha256, "teach": _part(settings.teach)},
+            {
+                **training,
+                "model": recipe.model,
+                "sha256": recipe.model_sha256,
+                "teach": _part(settings.teach),
+                "shape": recipe.teacher.model_dump() if recipe.model == NEW else None,
+            },
             code,
             settings.teach.gate,
             required=True,
@@ -74,7 +86,7 @@ def stages_of(recipe: Recipe) -> list[Stage]:
             shared=True,
         ),
     ]
-    without = left_out(recipe)
+    without = families.left_out(recipe)
     stages = [s for s in stages if (recipe.enabled(s.name) or s.required) and s.name not in without]
     return [*stages, *_engine_stages(recipe, shape)]
 
@@ -151,65 +163,55 @@ def _source(work: Work) -> Path:
 
 
 def _teach(work: Work) -> dict[str, Any]:
-    from edgekit.distill import foreign
-    from edgekit.distill.teach import teach
-
     context = work.context
-    if is_foreign_source(context.recipe.model):
-        return foreign.teach(context.recipe, context.splits.names, work.out)
-    return teach(context.recipe, context.splits, work.out, work.scratch, context.progress)
+    return families.teach(context.recipe, context.splits, work.out, work.scratch, context.progress)
 
 
 def _vocabulary(work: Work) -> dict[str, Any]:
-    from edgekit.distill.vocabulary import shrink_vocabulary
-
     context = work.context
-    return shrink_vocabulary(context.recipe, context.splits, _source(work), work.out, context.progress)
+    return families.vocabulary(context.recipe, context.splits, _source(work), work.out, context.progress)
 
 
 def _distill(work: Work) -> dict[str, Any]:
-    from edgekit.distill.student import distil
-
     context = work.context
-    return distil(context.recipe, context.splits, _source(work), work.out, work.scratch, context.progress)
+    return families.distil(context.recipe, context.splits, _source(work), work.out, work.scratch, context.progress)
 
 
 def _prune(work: Work) -> dict[str, Any]:
-    from edgekit.distill.prune import prune
-
-    context = work.context
-    followed = context.followed or _source(work)
-    return prune(context.recipe, context.splits, _source(work), followed, work.out, work.scratch, context.progress)
+    return _recovered(families.prune, work)
 
 
 def _qat(work: Work) -> dict[str, Any]:
-    from edgekit.distill.qat import qat
+    return _recovered(families.qat, work)
 
-    context = work.context
-    followed = context.followed or _source(work)
-    return qat(context.recipe, context.splits, _source(work), followed, work.out, work.scratch, context.progress)
+
+def _recovered(run: Callable[..., dict[str, Any]], work: Work) -> dict[str, Any]:
+    """A stage that changes a model and lets it follow the teacher again."""
+    context, source = work.context, _source(work)
+    followed = context.followed or source
+    return run(context.recipe, context.splits, source, followed, work.out, work.scratch, context.progress)
 
 
 def _export(engine: str, work: Work) -> dict[str, Any]:
     context = work.context
     config, source = context.recipe.stages.export, _source(work)
-    texts = context.splits.validation.texts[:32]
+    examples = context.splits.validation.spread(EXAMPLES)
     if engine == "onnxruntime" and is_foreign(source):
         from edgekit.export.optimum import export_optimum
 
-        return export_optimum(source, work.out, config, texts, context.progress).to_dict()
+        return export_optimum(source, work.out, config, examples, context.progress).to_dict()
     if engine == "onnxruntime":
         from edgekit.export import export_onnx
 
-        return export_onnx(source, work.out, config, texts, context.progress).to_dict()
+        return export_onnx(source, work.out, config, examples, context.progress).to_dict()
     if engine == "openvino":
         from edgekit.export.openvino import export_openvino
 
-        return export_openvino(source, context.kept["export"], work.out, config, texts, context.progress).to_dict()
+        return export_openvino(source, context.kept["export"], work.out, config, examples, context.progress).to_dict()
     from edgekit.export.litert import export_litert
 
     lengths = context.recipe.buckets()
-    return export_litert(source, work.out, config, lengths, texts, context.progress, engine).to_dict()
+    return export_litert(source, work.out, config, lengths, examples, context.progress, engine).to_dict()
 
 
 def _quantize(precision: str, work: Work) -> dict[str, Any]:
@@ -219,8 +221,8 @@ def _quantize(precision: str, work: Work) -> dict[str, Any]:
     context = work.context
     assert context.torch is not None, "export comes before"
     config = context.recipe.stages.quantize
-    calibration = context.splits.train.texts[: config.calibration_examples]
-    pairless = context.recipe.task == "embed" and context.splits.validation.pairs is None
+    calibration = context.splits.train.first(config.calibration_examples)
+    pairless = metric_name(context.recipe.task, context.splits.validation) == "cosine_to_teacher"
     report = quantize(
         _source(work),
         context.torch,

@@ -16,7 +16,7 @@ _SILENT = Silent()
 
 
 def load_splits(data: DataConfig, task: str, seed: int, progress: Progress = _SILENT) -> Splits:
-    """Read, check and split the data of a recipe for ``task`` (classify, embed or tag).
+    """Read, check and split the texts of a recipe for ``task`` (classify, embed or tag).
 
     Validation and test are what the recipe names, else what a training folder brings, else cut from train: in
     proportion to the labels, by a hash of the text and ``seed``. No text is in two parts. Everything that was decided

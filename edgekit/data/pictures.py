@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -169,7 +169,11 @@ class PictureTextSet:
             self.pictures.take(rows), captions, np.repeat(np.arange(len(counts), dtype=np.int64), counts)
         )
 
-    def spread(self, count: int) -> list[tuple[npt.NDArray[np.uint8], str]]:
+    def first(self, count: int) -> list[Any]:
+        """The first ``count`` pictures, uint8 (H, W, 3), each with its first caption."""
+        return [(self.pictures.open(row), self.captions_of(row)[0]) for row in range(min(count, len(self)))]
+
+    def spread(self, count: int) -> list[Any]:
         """At most ``count`` of the pictures, uint8 (H, W, 3), spread evenly, each with its first caption."""
         picks = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int).tolist()
         return [(self.pictures.open(row), self.captions_of(row)[0]) for row in picks]
@@ -233,6 +237,11 @@ class PictureSplits(Generic[SetT]):
     zero_shot: PictureSet | None = None  # classes that no caption of train names
     licences: list[dict[str, str]] = field(default_factory=list)
     name: str = ""
+
+    @property
+    def names(self) -> list[str]:
+        """Names of labels: pictures with captions have none."""
+        return self.train.names if isinstance(self.train, PictureSet) else []
 
 
 def fingerprint(*sets: PictureTextSet | PictureSet) -> str:

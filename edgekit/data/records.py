@@ -44,7 +44,11 @@ class TextSet:
             strata=some(self.strata),
         )
 
-    def spread(self, count: int) -> list[str]:
+    def first(self, count: int) -> list[Any]:
+        """The first ``count`` texts, one example each."""
+        return self.texts[:count]
+
+    def spread(self, count: int) -> list[Any]:
         """At most ``count`` different texts, from the shortest to the longest, spread evenly over what there is."""
         texts = sorted(dict.fromkeys(self.texts), key=len)
         picks = np.linspace(0, len(texts) - 1, min(count, len(texts))).round().astype(int)

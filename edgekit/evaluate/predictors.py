@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from edgekit.bundle.records import TaskSpec
+from edgekit.data.pictures import PictureTextSet
 from edgekit.errors import ModelError
 from edgekit.evaluate.outputs import Outputs
 from edgekit.progress import Progress, Silent, track
@@ -23,7 +24,7 @@ from edgekit.runtimes.threads import usable_cpus
 if TYPE_CHECKING:
     import torch
 
-    from edgekit.data import TextSet
+    from edgekit.data import HeldOut
     from edgekit.runtimes.model import Model
 
 SLICE = 512  # texts between two moves of the progress bar
@@ -36,14 +37,30 @@ class Predictor(Protocol):
     def size_bytes(self) -> int:
         """Bytes on disk of the files that an answer needs: weights, configuration, tokenizer."""
 
+    def predict(self, data: HeldOut, progress: Progress = Silent()) -> Outputs:
+        """What the model says to all of ``data``; shapes: :mod:`edgekit.evaluate.outputs`."""
+
+    def answer(self, example: Any) -> Any:
+        """One inference from input to answer, batch 1: what latency is measured on."""
+
+
+class TextPredictor:
+    """What models of texts share: answers to a whole set, in their order."""
+
     def outputs(self, texts: Sequence[str], progress: Progress = Silent()) -> Any:
         """float32 (n, C) logits, (n, D) embeddings, or for tag a list of (words, C), in the order of ``texts``."""
+        raise NotImplementedError  # every subclass answers
 
-    def answer(self, text: str) -> Any:
-        """One inference from text to answer, batch 1: what latency is measured on."""
+    def predict(self, data: HeldOut, progress: Progress = Silent()) -> Outputs:
+        """Outputs for a whole set: one matrix (a list for tag), or for pairs the tuple of both sides' embeddings."""
+        assert not isinstance(data, PictureTextSet), "a model of texts"
+        first: Outputs = self.outputs(data.texts, progress)
+        if data.pairs is None:
+            return first
+        return first, self.outputs(data.pairs, progress)  # type: ignore[return-value]
 
 
-class RuntimePredictor:
+class RuntimePredictor(TextPredictor):
     """A model file in the device runtime; ``size_bytes`` is the caller's count of the files that it needs."""
 
     def __init__(self, model: Model, size_bytes: int) -> None:
@@ -57,11 +74,11 @@ class RuntimePredictor:
     def outputs(self, texts: Sequence[str], progress: Progress = Silent()) -> Any:
         return _by_slices(self.model.logits, texts, progress, f"{self.model.engine} {self.model.precision}")
 
-    def answer(self, text: str) -> Any:
-        return self.model.run(text)
+    def answer(self, example: str) -> Any:
+        return self.model.run(example)
 
 
-class TorchPredictor:
+class TorchPredictor(TextPredictor):
     """A torch model's folder (config.json, model.safetensors, tokenizer.json) in torch, fp32, on the CPU.
 
     ``threads`` is what :meth:`answer` runs with; :meth:`outputs` uses every usable processor.
@@ -84,12 +101,12 @@ class TorchPredictor:
         return sum((self.folder / n).stat().st_size for n in ("config.json", "model.safetensors", "tokenizer.json"))
 
     def outputs(self, texts: Sequence[str], progress: Progress = Silent()) -> Any:
-        _set_threads(usable_cpus())
+        set_threads(usable_cpus())
         return _by_slices(self._pipeline.outputs, texts, progress, "torch fp32")
 
-    def answer(self, text: str) -> Any:
-        _set_threads(self.threads)
-        return self._pipeline.outputs([text])
+    def answer(self, example: str) -> Any:
+        set_threads(self.threads)
+        return self._pipeline.outputs([example])
 
     def _forward(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
         import torch
@@ -111,15 +128,13 @@ def spec_of(config: Any) -> TaskSpec:
     )
 
 
-def predict(predictor: Predictor, data: TextSet, progress: Progress = Silent()) -> Outputs:
-    """Outputs for a whole set: one matrix (a list for tag), or for pairs the tuple of both sides' embeddings."""
-    first: Outputs = predictor.outputs(data.texts, progress)
-    if data.pairs is None:
-        return first
-    return first, predictor.outputs(data.pairs, progress)  # type: ignore[return-value]
+def predict(predictor: Predictor, data: HeldOut, progress: Progress = Silent()) -> Outputs:
+    """Outputs of ``predictor`` for a whole set."""
+    return predictor.predict(data, progress)
 
 
-def _set_threads(count: int) -> None:
+def set_threads(count: int) -> None:
+    """Let torch use ``count`` threads."""
     import torch
 
     if torch.get_num_threads() != count:

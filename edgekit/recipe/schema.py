@@ -12,7 +12,7 @@ from edgekit.errors import EdgekitError
 from edgekit.recipe.budget import Budget
 from edgekit.recipe.stages import Part, StagesConfig, split_commas
 
-Task = Literal["classify", "embed", "tag"]
+Task = Literal["classify", "embed", "tag", "clip"]
 
 
 class Source(Part):
@@ -20,7 +20,12 @@ class Source(Part):
 
     path: str = Field(
         min_length=1,
-        description="A file, a folder, a `datasets` id (hf:NAME[:config][:split]), or the built-in name vader.",
+        description="A file, a folder, a `datasets` id (hf:NAME[:config][:split]), or a built-in name: vader, or "
+        "rendered (task clip).",
+    )
+    image: str | int | None = Field(default=None, description="Column of the picture's file (task clip).")
+    folder: str | None = Field(
+        default=None, description="Folder that the files of pictures are relative to (task clip); null looks beside."
     )
     text: str | int | list[str | int] | None = Field(
         default=None,
@@ -95,8 +100,49 @@ class DataConfig(Part):
         return self
 
 
+class TowersConfig(Part):
+    """The shape of a dual encoder that is built from nothing (task clip)."""
+
+    image: Literal["mci", "mci0", "mci-small", "mci-tiny", "efficientnet-lite0", "vit"] = Field(
+        default="mci",
+        description="The image tower: mci0 is MobileCLIP-S0's, mci-small and mci-tiny are smaller; mci takes "
+        "image_widths and image_depths, vit the other image_ fields.",
+    )
+    image_size: int = Field(default=64, ge=16, le=1024, description="Pixels a side that pictures are brought to.")
+    image_widths: list[int] = Field(default=[48, 96, 192], min_length=1, description="Channels of mci's stages.")
+    image_depths: list[int] = Field(default=[2, 4, 2], min_length=1, description="Blocks of mci's stages.")
+    image_width: int = Field(default=192, ge=16, le=4096, description="Width of a vit.")
+    image_layers: int = Field(default=6, ge=1, le=64, description="Layers of a vit.")
+    image_heads: int = Field(default=3, ge=1, le=64, description="Heads of a vit's layers.")
+    image_patch: int = Field(default=8, ge=2, le=64, description="Pixels a side of a vit's patches.")
+    embed_dim: int = Field(default=256, ge=8, le=4096, description="Length of embeddings; a student has its teacher's.")
+    context_length: int = Field(
+        default=77,
+        ge=8,
+        le=1024,
+        description="Tokens of a caption, start and end too; a student has its teacher's.",
+    )
+    vocab_size: int = Field(
+        default=2048, ge=514, le=200_000, description="Pieces at most of the tokenizer that a new teacher learns."
+    )
+    text_width: int = Field(default=256, ge=16, le=4096, description="Width of the text tower.")
+    text_layers: int = Field(default=6, ge=1, le=64, description="Layers of the text tower.")
+    text_heads: int = Field(default=4, ge=1, le=64, description="Heads of its layers.")
+
+    @model_validator(mode="after")
+    def _divides(self) -> TowersConfig:
+        if len(self.image_widths) != len(self.image_depths):
+            raise ValueError("as many image_depths as image_widths, one a stage")
+        for width, heads in ((self.text_width, self.text_heads), (self.image_width, self.image_heads)):
+            if width % heads:
+                raise ValueError(f"a width that its number of heads divides, not {width} by {heads}")
+        return self
+
+
 class StudentConfig(Part):
     """The smaller model."""
+
+    towers: TowersConfig | None = Field(default=None, description="The shape of the student of a dual encoder.")
 
     layers: int | None = Field(
         default=None, ge=1, le=256, description="Layers; null: half of the teacher's, rounded up."
@@ -107,6 +153,7 @@ class StudentConfig(Part):
     )
 
 
+NEW = "new"  # model: a teacher that is trained from nothing, in the shape of `teacher`
 Engine = Literal["onnxruntime", "openvino", "litert", "tflite-runtime"]
 Precision = Literal["fp32", "fp16", "w8a8", "w8a16"]
 
@@ -133,10 +180,14 @@ class Recipe(Part):
         min_length=1,
         max_length=64,
     )
-    task: Task = Field(description="classify: one label a text; embed: a vector a text; tag: one label a word.")
+    task: Task = Field(
+        description="classify: one label a text; embed: a vector a text; tag: one label a word; clip: pictures and "
+        "texts in one space."
+    )
     model: str = Field(
         min_length=1,
-        description="The teacher: a folder, a hub id, or package:NAME[/subfolder] of an installed package.",
+        description="The teacher: a folder, a hub id, or package:NAME[/subfolder] of an installed package; new (task "
+        "clip): trained from nothing in the shape of `teacher`.",
     )
     model_sha256: str | None = Field(
         default=None, pattern="^[0-9a-f]{64}$", description="sha256 of the teacher's weights file; checked where given."
@@ -149,6 +200,7 @@ class Recipe(Part):
         description="Tokens of one window, special tokens included; at most the model's positions.",
     )
     stride: int = Field(default=32, ge=0, description="Tokens that two windows of a long text share.")
+    teacher: TowersConfig = Field(default_factory=TowersConfig, description="The shape of a teacher that is `new`.")
     student: StudentConfig = Field(default_factory=StudentConfig, description="The smaller model.")
     stages: StagesConfig = Field(default_factory=StagesConfig, description="Settings of each stage.")
     engines: Annotated[list[Engine], BeforeValidator(split_commas, json_schema_input_type=list[Engine])] = Field(

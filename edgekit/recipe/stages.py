@@ -136,6 +136,18 @@ class LossWeights(Part):
     embedding_cosine: float = Field(default=1.0, ge=0, description="1 - cosine of sentence embeddings (task embed).")
 
 
+class PairLosses(Part):
+    """The same for dual encoders (task clip)."""
+
+    contrastive: float = Field(default=0.25, ge=0, description="Pictures and captions of a batch, both ways (CLIP).")
+    relational: float = Field(
+        default=1.0, ge=0, description="KL of the similarity distributions from the teacher's (MobileCLIP)."
+    )
+    affinity: float = Field(default=0.0, ge=0, description="Cross-entropy of the same distributions (TinyCLIP).")
+    feature_cosine: float = Field(default=1.0, ge=0, description="1 - cosine with the teacher's embeddings (CLIP-KD).")
+    feature_mse: float = Field(default=0.0, ge=0, description="MSE of the embeddings as the towers give them.")
+
+
 class DistillConfig(Training, Enabled):
     """Train a student with fewer layers to answer like the teacher."""
 
@@ -149,6 +161,9 @@ class DistillConfig(Training, Enabled):
     learning_rate: float = Field(default=2e-4, gt=0, le=1, description="Peak learning rate.")
     temperature: float = Field(default=2.0, gt=0, le=100, description="Temperature T of the soft targets.")
     losses: LossWeights = Field(default_factory=LossWeights, description="Weights of the terms of the loss.")
+    pair_losses: PairLosses = Field(
+        default_factory=PairLosses, description="Weights of the terms of the loss of a dual encoder (task clip)."
+    )
 
 
 class RecoveryConfig(Training):

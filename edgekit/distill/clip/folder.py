@@ -1,0 +1,63 @@
+"""A dual encoder on disk, with its tokenizer; its embeddings of a set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from edgekit.distill.clip.config import DualConfig
+from edgekit.distill.clip.dual import MODEL_TYPE, DualEncoder
+from edgekit.distill.clip.pairs import Pairs
+from edgekit.distill.source import read_config, read_tokenizer
+from edgekit.progress import Progress, Silent, track
+from edgekit.runtimes.context import ClipTokenizer
+
+Embeddings = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+_BATCH = 64
+
+
+def is_dual(folder: Path) -> bool:
+    """Whether ``folder`` holds what :func:`save` writes."""
+    return (folder / "config.json").is_file() and read_config(folder).get("model_type") == MODEL_TYPE
+
+
+def save(model: DualEncoder, tokenizer: Tokenizer, folder: Path) -> None:
+    """Write config.json, model.safetensors and tokenizer.json."""
+    model.save(folder)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def load(folder: Path) -> tuple[DualEncoder, Tokenizer]:
+    """What :func:`save` wrote, in fp32 and evaluation mode."""
+    return DualEncoder.load(folder), read_tokenizer(folder)
+
+
+def reader(tokenizer: Tokenizer | Path, config: DualConfig) -> ClipTokenizer:
+    """How a model of ``config`` reads texts: rows of its context length, as the device does it."""
+    return ClipTokenizer(tokenizer, config.text.context_length)
+
+
+def embed(model: DualEncoder, pairs: Pairs, progress: Progress = Silent()) -> Embeddings:
+    """Unit embeddings in fp32 of all pictures (P, D) and all captions (C, D), in order."""
+    model.eval()
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        starts = range(0, len(pairs), _BATCH)
+        images = [
+            model.encode_images(pairs.images(slice(i, i + _BATCH)).to(device)).float().cpu()
+            for i in track(progress, "pictures in torch", starts, len(starts))
+        ]
+        starts = range(0, len(pairs.ids), _BATCH)
+        texts = []
+        for i in track(progress, "captions in torch", starts, len(starts)):
+            longest = int(pairs.mask[i : i + _BATCH].sum(1).max())
+            ids, mask = (torch.from_numpy(array[i : i + _BATCH, :longest]) for array in (pairs.ids, pairs.mask))
+            texts.append(model.encode_texts(ids.to(device), mask.to(device)).float().cpu())
+    return torch.cat(images).numpy(), torch.cat(texts).numpy()

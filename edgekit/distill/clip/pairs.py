@@ -1,0 +1,106 @@
+"""Training pairs: pictures in memory at the model's size, one caption a picture drawn anew each epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgekit.data import PictureTextSet
+from edgekit.distill.clip.config import DualConfig
+from edgekit.progress import Progress, Silent, track
+from edgekit.runtimes.context import ClipTokenizer
+from edgekit.runtimes.vision import ImagePreprocessor, ImageSpec
+
+
+class PairBatch(NamedTuple):
+    """``pictures``, ``captions`` (B,): rows of the set; ``pixels`` float32 (B, 3, S, S); ids and mask int64 (B, T)."""
+
+    pictures: NDArray[np.int64]
+    captions: NDArray[np.int64]
+    pixels: Tensor
+    input_ids: Tensor
+    attention_mask: Tensor
+
+    def to(self, device: torch.device) -> PairBatch:
+        """The same batch on ``device``."""
+        moved = (self.pixels.to(device), self.input_ids.to(device), self.attention_mask.to(device))
+        return PairBatch(self.pictures, self.captions, *moved)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A set as a dual encoder reads it: ``pixels`` uint8 (P, S, S, 3), ``ids`` and ``mask`` int64 (C, T).
+
+    ``mean`` and ``std`` of RGB in 0 to 1. Example numbers are those of captions: a picture comes with one of its own.
+    """
+
+    pixels: NDArray[np.uint8]
+    ids: NDArray[np.int64]
+    mask: NDArray[np.int64]
+    picture_of: NDArray[np.int64]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __len__(self) -> int:
+        """Pictures: what an epoch passes over."""
+        return len(self.pixels)
+
+    def epoch(self, size: int, seed: int, number: int, rank: int = 0, ranks: int = 1) -> list[NDArray[np.int64]]:
+        """Captions of every batch's part of one epoch: all pictures once, in an order of their own, a caption each."""
+        random = np.random.default_rng([seed, number])
+        starts = np.searchsorted(self.picture_of, np.arange(len(self) + 1))
+        chosen = starts[:-1] + (random.random(len(self)) * np.diff(starts)).astype(np.int64)
+        order = chosen[random.permutation(len(self))]
+        batches = [order[i : i + size] for i in range(0, len(order), size)]
+        even = [batch[: len(batch) - len(batch) % ranks] for batch in batches]
+        return [batch[rank::ranks] for batch in even if len(batch)]
+
+    def collate(self, index: NDArray[np.int64]) -> PairBatch:
+        """The captions at ``index`` and their pictures."""
+        rows = self.picture_of[index]
+        longest = int(self.mask[index].sum(1).max())
+        ids, mask = (torch.from_numpy(array[index, :longest]) for array in (self.ids, self.mask))
+        return PairBatch(rows, index, self.images(rows), ids, mask)
+
+    def images(self, rows: NDArray[np.int64] | slice) -> Tensor:
+        """Pictures at ``rows`` as the tower takes them, float32 (B, 3, S, S)."""
+        values = torch.from_numpy(self.pixels[rows]).permute(0, 3, 1, 2).float()
+        mean, std = self._scaling
+        return (values / 255 - mean) / std
+
+    @cached_property
+    def _scaling(self) -> tuple[Tensor, Tensor]:
+        return torch.tensor(self.mean).view(1, 3, 1, 1), torch.tensor(self.std).view(1, 3, 1, 1)
+
+
+def image_spec(config: DualConfig) -> ImageSpec:
+    """How pictures become ``pixel_values`` for a model of ``config``, as the device does it."""
+    resize = "squash" if config.resize == "squash" else "shortest_edge"
+    return ImageSpec(
+        size=config.image.image_size,
+        resize=resize,
+        interpolation=config.interpolation,
+        mean=list(config.mean),
+        std=list(config.std),
+    )
+
+
+def make_pairs(
+    data: PictureTextSet, config: DualConfig, tokenizer: ClipTokenizer, progress: Progress = Silent()
+) -> Pairs:
+    """``data`` read once: every picture resized and cut by the device's own preprocessing, every caption tokenized."""
+    size = config.image.image_size
+    preprocessor = ImagePreprocessor(image_spec(config))
+    pixels = np.empty((len(data), size, size, 3), np.uint8)
+    for row in track(progress, "pictures", range(len(data)), len(data)):
+        pixels[row] = np.asarray(preprocessor.resize(preprocessor.decode(data.pictures.open(row))))
+    ids, mask = tokenizer(data.captions)
+    if config.text.fixed_length:
+        mask = np.ones_like(mask)  # padding takes part in the answer, so nothing may be cut off
+    return Pairs(pixels, ids, mask, data.picture_of, config.mean, config.std)

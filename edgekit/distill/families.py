@@ -1,0 +1,91 @@
+"""Which code trains, cuts and recovers which kind of model: the one place where a task meets its model's parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgekit.data import AnySplits, PictureSplits, Splits
+from edgekit.distill import foreign
+from edgekit.errors import RecipeError
+from edgekit.progress import Progress
+from edgekit.recipe import Recipe
+
+DUAL = "clip"  # the task of dual encoders
+_NOT_FOR_DUALS = ("vocabulary", "qat")
+
+
+def left_out(recipe: Recipe) -> list[str]:
+    """The stages of ``recipe`` that its kind of model cannot go through; [] for our own text encoders.
+
+    Raises RecipeError for one that the recipe asks for by ``enabled: true``, ModelError as resolve does.
+    """
+    if recipe.task != DUAL:
+        return foreign.left_out(recipe)
+    for name in _NOT_FOR_DUALS:
+        settings = getattr(recipe.stages, name)
+        if settings.enabled and "enabled" in settings.model_fields_set:
+            raise RecipeError(
+                f"stages.{name}.enabled", found="true, for task clip", expected="a text model", fix="Leave it out."
+            )
+    return list(_NOT_FOR_DUALS)
+
+
+def teach(recipe: Recipe, splits: AnySplits, out: Path, work: Path, progress: Progress) -> dict[str, Any]:
+    """Write the teacher to ``out``; ``work`` keeps checkpoints. Returns what was done, as all functions here."""
+    if isinstance(splits, PictureSplits):
+        from edgekit.distill.clip import stages
+
+        return stages.teach(recipe, splits, out, work, progress)
+    if foreign.is_foreign_source(recipe.model):
+        return foreign.teach(recipe, splits.names, out)
+    from edgekit.distill.teach import teach as teach_text
+
+    return teach_text(recipe, splits, out, work, progress)
+
+
+def vocabulary(recipe: Recipe, splits: AnySplits, source: Path, out: Path, progress: Progress) -> dict[str, Any]:
+    """Cut the embedding table of the model in ``source`` to the pieces of the domain."""
+    from edgekit.distill.vocabulary import shrink_vocabulary
+
+    return shrink_vocabulary(recipe, _texts(splits), source, out, progress)
+
+
+def distil(
+    recipe: Recipe, splits: AnySplits, source: Path, out: Path, work: Path, progress: Progress
+) -> dict[str, Any]:
+    """Train a student of the model in ``source``."""
+    if isinstance(splits, PictureSplits):
+        from edgekit.distill.clip import stages
+
+        return stages.distil(recipe, splits, source, out, work, progress)
+    from edgekit.distill.student import distil as distil_text
+
+    return distil_text(recipe, splits, source, out, work, progress)
+
+
+def prune(
+    recipe: Recipe, splits: AnySplits, source: Path, followed: Path, out: Path, work: Path, progress: Progress
+) -> dict[str, Any]:
+    """Cut the model in ``source`` and win back what that cost by following the one in ``followed``."""
+    if isinstance(splits, PictureSplits):
+        from edgekit.distill.clip import stages
+
+        return stages.prune(recipe, splits, source, followed, out, work, progress)
+    from edgekit.distill.prune import prune as prune_text
+
+    return prune_text(recipe, splits, source, followed, out, work, progress)
+
+
+def qat(
+    recipe: Recipe, splits: AnySplits, source: Path, followed: Path, out: Path, work: Path, progress: Progress
+) -> dict[str, Any]:
+    """Train the model in ``source`` under INT8 rounding, following the one in ``followed``."""
+    from edgekit.distill.qat import qat as qat_text
+
+    return qat_text(recipe, _texts(splits), source, followed, out, work, progress)
+
+
+def _texts(splits: AnySplits) -> Splits:
+    assert isinstance(splits, Splits), "left_out keeps other sets away"
+    return splits
