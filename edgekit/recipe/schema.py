@@ -133,6 +133,9 @@ class TowersConfig(Part):
     def _divides(self) -> TowersConfig:
         if len(self.image_widths) != len(self.image_depths):
             raise ValueError("as many image_depths as image_widths, one a stage")
+        pairs = zip(self.image_widths, self.image_widths[1:], strict=False)
+        if any(after % before for before, after in pairs) or self.image_widths[-1] % 32:
+            raise ValueError("image_widths each a multiple of the one before, the last a multiple of 32")
         for width, heads in ((self.text_width, self.text_heads), (self.image_width, self.image_heads)):
             if width % heads:
                 raise ValueError(f"a width that its number of heads divides, not {width} by {heads}")
