@@ -18,6 +18,7 @@ from edgekit.recipe.schema import Recipe
 from edgekit.recipe.stages import STAGES
 
 DEFAULT = "sentiment"
+DEFAULTS = {"clip": "clip"}  # of tasks that have a default of their own
 
 
 def presets() -> dict[str, str]:
@@ -35,14 +36,16 @@ def load_recipe(path: str | Path | None = None, overrides: Mapping[str, Any] | N
 
     ``overrides`` maps dotted keys (``stages.distill.epochs``) to values; a string is read as YAML unless the field
     itself is text. ``only_stages`` (a list, or text with commas) switches all other stages off, before the rest is
-    applied. Without ``path`` the recipe is the built-in default, or, where ``model`` is overridden, an empty one.
+    applied. Without ``path`` the recipe is the built-in default (of ``task``, where that is given); or, where ``model``
+    is overridden, an empty one.
     A new ``model`` drops the old one's sha256; new ``data.train`` drops the old validation and test data and limit.
     Raises RecipeError.
     """
     overrides = dict(overrides or {})
     where = "flags"
     if path is None:
-        raw = {} if "model" in overrides else parse_yaml(presets()[DEFAULT], f"preset {DEFAULT}")
+        default = DEFAULTS.get(str(overrides.get("task")), DEFAULT)
+        raw = {} if "model" in overrides else parse_yaml(presets()[default], f"preset {default}")
     else:
         text, where = _read(path)
         raw = parse_yaml(text, where)

@@ -102,7 +102,7 @@ def follow(
     data = _limited(splits.train, training, recipe.seed)
     theirs = make_pairs(data, teacher.config, reader(tokenizer, teacher.config), progress)
     images, texts = embed(teacher, theirs, progress)
-    targets = Targets(images, texts, float(teacher.scale()))
+    targets = Targets(images, texts, float(teacher.scale().detach()))
     weights = recipe.stages.distill.pair_losses
     return _train(recipe, splits, student, tokenizer, targets, training, work, label, progress, weights)
 
