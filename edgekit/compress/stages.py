@@ -138,7 +138,7 @@ def _engine_stages(recipe: Recipe, shape: dict[str, Any]) -> list[Stage]:
                         "bound": settings.quantize.gate.model_dump(),
                         "latency_threads": recipe.latency_threads,
                     },
-                    ("quantize", "export", "evaluate", "runtimes"),
+                    ("quantize", "export", "evaluate", "runtimes", "data"),
                     settings.quantize.gate,
                     start=export,
                 )
@@ -221,7 +221,7 @@ def _quantize(precision: str, work: Work) -> dict[str, Any]:
     context = work.context
     assert context.torch is not None, "export comes before"
     config = context.recipe.stages.quantize
-    calibration = context.splits.train.first(config.calibration_examples)
+    calibration = context.splits.train.sample(config.calibration_examples, context.recipe.seed)
     pairless = metric_name(context.recipe.task, context.splits.validation) == "cosine_to_teacher"
     report = quantize(
         _source(work),

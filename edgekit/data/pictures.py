@@ -169,9 +169,10 @@ class PictureTextSet:
             self.pictures.take(rows), captions, np.repeat(np.arange(len(counts), dtype=np.int64), counts)
         )
 
-    def first(self, count: int) -> list[Any]:
-        """The first ``count`` pictures, uint8 (H, W, 3), each with its first caption."""
-        return [(self.pictures.open(row), self.captions_of(row)[0]) for row in range(min(count, len(self)))]
+    def sample(self, count: int, seed: int) -> list[Any]:
+        """``count`` of the pictures, or all, drawn by ``seed``: uint8 (H, W, 3), each with its first caption."""
+        rows = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
+        return [(self.pictures.open(row), self.captions_of(row)[0]) for row in rows.tolist()]
 
     def spread(self, count: int) -> list[Any]:
         """At most ``count`` of the pictures, uint8 (H, W, 3), spread evenly, each with its first caption."""

@@ -44,9 +44,10 @@ class TextSet:
             strata=some(self.strata),
         )
 
-    def first(self, count: int) -> list[Any]:
-        """The first ``count`` texts, one example each."""
-        return self.texts[:count]
+    def sample(self, count: int, seed: int) -> list[Any]:
+        """``count`` of the texts, or all, drawn by ``seed``: a file is often sorted, its first rows no sample."""
+        rows = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
+        return [self.texts[row] for row in rows]
 
     def spread(self, count: int) -> list[Any]:
         """At most ``count`` different texts, from the shortest to the longest, spread evenly over what there is."""
