@@ -15,4 +15,4 @@ def open_predictor(folder: Path, threads: int = 1) -> Predictor:
     """
     if not artifact.is_artifact(folder):
         return TorchPredictor(folder, threads)
-    return RuntimePredictor(artifact.load(folder, threads), artifact.size_bytes(folder))
+    return RuntimePredictor(artifact.load_text(folder, threads), artifact.size_bytes(folder))
