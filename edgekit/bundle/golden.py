@@ -1,4 +1,4 @@
-"""Golden vectors: texts, the token ids they must give, and the outputs each model file must give for them."""
+"""Golden vectors: texts or pictures with captions, the token ids and the outputs that they must give."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from edgekit.bundle.tensors import read_tensors, write_tensors
 from edgekit.errors import BundleError
 
 NAME = "golden.safetensors"
+_PICTURE = "picture."  # and its number
 Floats = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,20 @@ class Tolerance(Record):
 class Golden:
     """``ids``: windows of token ids a text; ``outputs``: by model file, one float32 array a text.
 
-    Such an array is (C,), (D,) or, for tag, (words, C). ``tolerances``: see :meth:`tolerance`.
+    Such an array is (C,), (D,) or, for tag, (words, C). ``tolerances``: see :meth:`tolerance`. Task clip: ``texts`` are
+    captions, ``pictures`` uint8 (H, W, 3), one a caption, and each tower's file has outputs of its own, (D,).
     """
 
     texts: list[str]
     ids: list[list[list[int]]]
     outputs: dict[str, list[Floats]]
     tolerances: list[Tolerance] = field(default_factory=list)
+    pictures: list[Pixels] = field(default_factory=list)
+
+    @property
+    def examples(self) -> list[Any]:
+        """What one inference each is given: the texts, or (picture, caption)."""
+        return list(zip(self.pictures, self.texts, strict=True)) if self.pictures else list(self.texts)
 
     def tolerance(self, file: str, isa: str) -> Tolerance:
         """The one measured on ``isa``, else the stated one. Raises ``BundleError`` when the manifest has neither."""
@@ -68,6 +77,7 @@ class Golden:
             rows = [np.atleast_2d(output) for output in outputs]
             tensors[f"outputs.{file}"] = np.concatenate(rows).astype(np.float32)
             tensors[f"rows.{file}"] = np.array([len(row) for row in rows], np.int32)
+        tensors |= {f"{_PICTURE}{i}": picture for i, picture in enumerate(self.pictures)}
         return write_tensors(tensors)
 
 
@@ -96,7 +106,17 @@ def read(manifest_golden: dict[str, Any], data: bytes, task: str, where: str = N
             if len(rows) != len(texts) or (task != "tag" and any(len(row) != 1 for row in rows)):
                 raise BundleError(f"{where}: rows.{file}", found=f"{len(rows)} texts", expected=f"{len(texts)}")
             outputs[file] = rows if task == "tag" else [row[0] for row in rows]
-    return Golden(texts, ids, outputs, tolerances)
+    pictures = [_picture(tensors, f"{_PICTURE}{i}", where) for i in range(len(texts))] if task == "clip" else []
+    return Golden(texts, ids, outputs, tolerances, pictures)
+
+
+def _picture(tensors: dict[str, Any], name: str, where: str) -> Pixels:
+    found = tensors.get(name)
+    if found is None or found.dtype != np.uint8 or found.ndim != 3 or found.shape[2] != 3 or not found.size:
+        shape = "no such tensor" if found is None else f"{found.dtype} {found.shape}"
+        raise BundleError(f"{where}: {name}", found=shape, expected="uint8 (H, W, 3)")
+    picture: Pixels = found
+    return picture
 
 
 def _split(tensors: dict[str, Any], name: str, lengths: str, dtype: type, where: str) -> list[npt.NDArray[Any]]:

@@ -43,7 +43,8 @@ def parse(data: bytes, where: str = NAME) -> Manifest:
             raise BundleError(f"{where}: bytes of {entry.path}", found=entry.bytes, expected="0 or more")
     if len(listed) != len(manifest.files):
         raise BundleError(f"{where}: files", expected="each path once, capitals aside")
-    needed = ["tokenizer.json", *(path for model in manifest.models for path in (model.path, *model.parts))]
+    needed = ["tokenizer.json"] if manifest.needs_tokenizer else []
+    needed += [path for model in manifest.models for path in (model.path, *model.parts)]
     if manifest.golden:
         needed.append("golden.safetensors")
     paths = {entry.path for entry in manifest.files}

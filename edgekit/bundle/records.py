@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgekit.bundle.decode import decode
+from edgekit.bundle.dual import DualSpec, ImageSpec, Tower
+from edgekit.bundle.record import SPARE, Record
 from edgekit.errors import InputError
 
 SCHEMA_VERSION = 1
@@ -16,20 +16,10 @@ AGGREGATION = {
     "classify": "mean of the windows' logits weighted by their tokens",
     "embed": "mean of the windows' embeddings weighted by their tokens",
     "tag": "each token from the window where it is farthest from an edge",
+    "clip": "the first max_length tokens, the last of them the end token",
 }
-
-
-class Record:
-    """Shared by all records: plain JSON out, checked JSON in."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Nested dicts and lists, ready for ``json.dumps``."""
-        return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
-
-    @classmethod
-    def from_dict(cls, value: object, where: str = "manifest.json") -> Any:
-        """The record in ``value``; unknown keys are ignored, a wrong type raises ``BundleError`` naming the field."""
-        return decode(cls, value, where)
+# Text tasks have labels; these have none.
+_WITHOUT_LABELS = ("embed", "clip")
 
 
 @dataclass(frozen=True)
@@ -80,6 +70,10 @@ class ModelFile(Record):
 
     ``parts``: further files that it needs, such as the weights beside an ``.xml``. ``failed``: why it missed its bound;
     such a file is packed on request only, and the last that is chosen.
+
+    ``towers``, task clip only: "image" and, unless a prompt bank stands for it, "text", each the values of a
+    :class:`Tower`. ``path`` is then the image tower's, and ``inputs`` and ``output`` are not looked at. Raises
+    :class:`InputError` for towers that do not fit.
     """
 
     path: str
@@ -89,6 +83,25 @@ class ModelFile(Record):
     output: str = "logits"
     parts: list[str] = field(default_factory=list)
     failed: str = ""
+    towers: dict[str, Any] = field(default_factory=dict, metadata=SPARE)
+
+    def __post_init__(self) -> None:
+        if not self.towers:
+            return
+        image, text = self.tower("image"), self.tower("text")
+        if image is None or image.path != self.path:
+            raise InputError("towers: image", found=image and image.path, expected=f"the tower in {self.path}")
+        if len(image.inputs) != 1:
+            raise InputError("towers: image: inputs", found=image.inputs, expected="one, the pixels")
+        if text is not None and (text.path == self.path or text.path not in self.parts):
+            raise InputError("towers: text: path", found=repr(text.path)[:80], expected="one of parts")
+        if text is not None and len(text.inputs) not in (1, 2):
+            raise InputError("towers: text: inputs", found=text.inputs, expected="token ids, or token ids and mask")
+
+    def tower(self, name: str) -> Tower | None:
+        """The tower "image" or "text"; None where there is none. Raises :class:`InputError`."""
+        value = self.towers.get(name)
+        return None if value is None else Tower.from_dict(value, f"towers: {name}")
 
 
 @dataclass(frozen=True)
@@ -98,6 +111,10 @@ class TaskSpec(Record):
     ``max_length``: tokens a window, special tokens included; ``stride``: tokens that neighbouring windows share.
     ``aggregation``: one of :data:`AGGREGATION`, filled in when empty. Raises :class:`InputError` for values that cannot
     be meant.
+
+    For task clip, ``max_length`` is the context length, to which a longer text is cut, ``stride`` is 0, ``pictures``
+    says how pictures are prepared and ``similarity`` how cosines become scores. ``fixed_length``: every text is padded
+    to ``max_length``, because padding takes part in the answer. Other tasks have none of the three.
     """
 
     task: str
@@ -107,6 +124,9 @@ class TaskSpec(Record):
     pad_id: int = 0
     normalize: bool = False
     aggregation: str = ""
+    pictures: ImageSpec | None = field(default=None, metadata=SPARE)
+    similarity: DualSpec | None = field(default=None, metadata=SPARE)
+    fixed_length: bool = field(default=False, metadata=SPARE)
 
     def __post_init__(self) -> None:
         if self.task not in AGGREGATION:
@@ -115,7 +135,7 @@ class TaskSpec(Record):
             object.__setattr__(self, "aggregation", AGGREGATION[self.task])
         if self.aggregation != AGGREGATION[self.task]:
             raise InputError("aggregation", found=repr(self.aggregation), expected=repr(AGGREGATION[self.task]))
-        if self.task != "embed" and not self.labels:
+        if self.task not in _WITHOUT_LABELS and not self.labels:
             raise InputError("labels", found="none", expected=f"one name a class for task {self.task}")
         if not 4 <= self.max_length <= 1 << 20:
             raise InputError("max_length", found=self.max_length, expected="4 to 1048576 tokens")
@@ -123,6 +143,12 @@ class TaskSpec(Record):
             raise InputError("stride", found=self.stride, expected=f"0 to {self.max_length // 2} tokens")
         if not 0 <= self.pad_id < 1 << 31:
             raise InputError("pad_id", found=self.pad_id, expected="a token id")
+        if self.task == "clip":
+            if self.pictures is None or self.similarity is None:
+                missing = "pictures" if self.pictures is None else "similarity"
+                raise InputError(missing, found="none", expected="an object, for task clip")
+            if self.stride:
+                raise InputError("stride", found=self.stride, expected="0, for task clip")
 
 
 @dataclass(frozen=True)
@@ -149,3 +175,15 @@ class Manifest(Record):
     def __post_init__(self) -> None:
         if not self.models:
             raise InputError("models", found="none", expected="at least one model file")
+        for model in self.models:
+            if bool(model.towers) != (self.task.task == "clip"):
+                raise InputError(
+                    f"models: towers of {model.path!r:.80}",
+                    found=", ".join(model.towers)[:80] or "none",
+                    expected="image, and text or a prompt bank" if not model.towers else f"none for {self.task.task}",
+                )
+
+    @property
+    def needs_tokenizer(self) -> bool:
+        """Whether any model file takes texts. A dual encoder whose text towers are all left out does not."""
+        return self.task.task != "clip" or any("text" in model.towers for model in self.models)

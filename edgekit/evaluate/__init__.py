@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgekit.evaluate.closeness import closeness, closeness_drop
 from edgekit.evaluate.compare import Drop, Parity, agreement, paired_drop, parity
+from edgekit.evaluate.dual_predictor import DualRuntimePredictor
 from edgekit.evaluate.metrics import Score, metric_name, score
 from edgekit.evaluate.outputs import Outputs
 from edgekit.evaluate.predictors import Predictor, RuntimePredictor, TorchPredictor, predict, spec_of
@@ -13,6 +14,7 @@ from edgekit.evaluate.zero_shot import confusion, similarities, zero_shot_drop, 
 
 __all__ = [
     "Drop",
+    "DualRuntimePredictor",
     "Outputs",
     "Parity",
     "Predictor",

@@ -21,4 +21,4 @@ def open_predictor(folder: Path, threads: int = 1) -> Predictor:
 
             return TorchDualPredictor(folder, threads)
         return TorchPredictor(folder, threads)
-    return RuntimePredictor(artifact.load(folder, threads), artifact.size_bytes(folder))
+    return RuntimePredictor(artifact.load_text(folder, threads), artifact.size_bytes(folder))

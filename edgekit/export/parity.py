@@ -64,7 +64,7 @@ def check(
     Raises StageError when it differs by more than ``config`` allows, or fails at some shape.
     """
     try:
-        model = artifact.load(folder, threads=1)
+        model = artifact.load_text(folder, threads=1)
     except EngineError as error:  # some graphs convert and cannot be run
         raise StageError("the exported file does not run", found=str(error)) from None
     about, spec = artifact.read(folder), model.spec

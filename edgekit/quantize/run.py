@@ -95,7 +95,7 @@ class _Trial:
         self.backend = open_backend(
             self.engine, Source(fp32, torch, feeds, config.embeddings_int8, seed, config.reduce_range)
         )
-        self.expected = self._answers(artifact.load(fp32, usable_cpus()))
+        self.expected = self._answers(artifact.load_text(fp32, usable_cpus()))
         self.candidates: list[Candidate] = []
         self.ranking: dict[str, list[Sensitivity]] = {}
         self.quantized: dict[str, Any] = {}
@@ -161,7 +161,7 @@ class _Trial:
     def _ranked(self, name: str) -> list[Sensitivity]:
         if name not in self.ranking:
             texts = self.texts[: sensitivity.TEXTS]
-            reference = _flat(artifact.load(self.fp32, usable_cpus()).logits(texts))
+            reference = _flat(artifact.load_text(self.fp32, usable_cpus()).logits(texts))
 
             def outputs(model: Any) -> sensitivity.Outputs:
                 return _flat(self._loaded(self._written("alone", model)).logits(texts))
@@ -200,7 +200,7 @@ class _Trial:
         folders = {"fp32": self.fp32, **{c.name: self.scratch / c.name for c in passed}}
         calls: dict[str, Callable[[str], Any]] = {}
         for load in range(1, choose.LOADS + 1):
-            calls |= {f"{name}#{load}": artifact.load(path, self.threads).logits for name, path in folders.items()}
+            calls |= {f"{name}#{load}": artifact.load_text(path, self.threads).logits for name, path in folders.items()}
         fp32_ms = choose.measure(self.candidates, calls, self.texts, self.progress)
         winner = choose.choose(self.candidates, self.bound)
         assert winner is not None
@@ -227,7 +227,7 @@ class _Trial:
         return folder
 
     def _loaded(self, folder: Path) -> Model:
-        return artifact.load(folder, usable_cpus())
+        return artifact.load_text(folder, usable_cpus())
 
     def _answers(self, model: Model) -> Any:
         return model.logits(self.texts[:COMPARED])

@@ -9,21 +9,25 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import EdgekitError
 from edgekit.runtimes.choose import Choice, Measured
 from edgekit.runtimes.process import environment
 
+if TYPE_CHECKING:
+    from edgekit.runtimes.dual import DualModel
+    from edgekit.runtimes.model import Model
+
 LIMIT_S = 2.0  # for all of it: starting Python, loading the engines, timing them
 SHARE_S = 0.15  # of timing for each engine
-TEXTS = 4
+EXAMPLES = 4
 
 
 def calibrate(bundle: Path, choices: Sequence[Choice], threads: int, prove: bool) -> Measured:
-    """Time each of ``choices`` on golden texts of ``bundle`` (or a few of our own), one after the other.
+    """Time each of ``choices`` on golden examples of ``bundle`` (or a few of our own), one after the other.
 
     ``prove``: a choice that fails its golden vectors is broken. Ends after ``LIMIT_S`` at the latest; what was not
     reached by then is in neither part of the answer. Never raises for what an engine does.
@@ -99,7 +103,7 @@ def main() -> int:
             model = load_file(bundle, models[file], job["threads"], engine)
             if golden is not None and job["prove"]:
                 prove(model, golden)
-            tell(choice=[file, engine], ms=_typical_ms(model, golden.texts if golden else []))
+            tell(choice=[file, engine], ms=_typical_ms(model, golden.examples if golden else []))
         except Exception as error:
             tell(choice=[file, engine], cause=cause_of(error))
     return 0
@@ -111,21 +115,27 @@ def cause_of(error: Exception) -> str:
     return text if isinstance(error, EdgekitError) else f"{type(error).__name__}: {text}"
 
 
-def _typical_ms(model: Any, texts: list[str]) -> float:
-    """Geometric mean over a few texts, short and long, of the median ms to answer one."""
+def _typical_ms(model: Model | DualModel, examples: list[Any]) -> float:
+    """Geometric mean over a few examples, with short and long texts, of the median ms to answer one."""
     import numpy as np
 
-    by_length = sorted(texts, key=len) or ["a charming, funny film", "a film " * 10]
-    places = np.linspace(0, len(by_length) - 1, min(TEXTS, len(by_length))).round().astype(int)
+    run: Callable[[Any], object] = model.run
+    by_length = sorted(examples, key=lambda one: len(one if isinstance(one, str) else one[1]))
+    if not by_length:
+        by_length = ["a charming, funny film", "a film " * 10]
+        if model.spec.pictures is not None:
+            blank = np.zeros((240, 320, 3), np.uint8)
+            by_length = [(blank, text) for text in by_length]
+    places = np.linspace(0, len(by_length) - 1, min(EXAMPLES, len(by_length))).round().astype(int)
     picked = [by_length[i] for i in places]
     clock = time.perf_counter_ns
     samples: list[list[int]] = []
     until = clock() + int(SHARE_S * 1e9)
     while len(samples) < 3 or clock() < until:
         row = []
-        for text in picked:
+        for example in picked:
             began = clock()
-            model.run(text)
+            run(example)
             row.append(clock() - began)
         samples.append(row)
     return float(np.exp(np.log(np.median(samples[1:], axis=0)).mean()) / 1e6)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from edgekit.bundle import Bundle
 from edgekit.bundle.golden import NAME, Golden, Tolerance
 from edgekit.bundle.golden import read as read_golden
 from edgekit.errors import BundleError, VerificationError
 from edgekit.runtimes import isa
-from edgekit.runtimes.golden import alone, differences
-from edgekit.runtimes.model import Model
-from edgekit.runtimes.preprocess import TextPreprocessor
+from edgekit.runtimes.golden import alone, differences, files_of
+
+if TYPE_CHECKING:
+    from edgekit.runtimes.dual import DualModel
+    from edgekit.runtimes.model import Model
 
 LONG = 64  # tokens: what a load may spend on its proof, and what room LiteRT sets aside for it
 OLD_LITERT = (
@@ -23,9 +26,10 @@ OLD_LITERT = (
 
 @dataclass(frozen=True)
 class Compared:
-    """What ``texts`` golden texts gave on instruction set ``isa``: the worst of each, and what it may be."""
+    """What ``count`` golden examples gave of ``file`` on instruction set ``isa``: the worst, and what it may be."""
 
-    texts: int
+    file: str
+    count: int
     isa: str
     max_abs: float
     min_cosine: float
@@ -38,7 +42,7 @@ class Compared:
 
     def __str__(self) -> str:
         return (
-            f"{self.texts} texts on {self.isa}: max abs {self.max_abs:.3g} (at most {self.tolerance.max_abs:.3g}), "
+            f"{self.count} examples on {self.isa}: max abs {self.max_abs:.3g} (at most {self.tolerance.max_abs:.3g}), "
             f"min cosine {self.min_cosine:.6f} (at least {self.tolerance.min_cosine:.6f}); "
             f"tolerance {self.tolerance.basis}"
         )
@@ -57,37 +61,42 @@ def golden_of(bundle: Bundle) -> Golden | None:
 
 
 def sample(golden: Golden) -> list[int]:
-    """Numbers of two texts: the shortest, and the longest of at most ``LONG`` tokens and one window."""
+    """Numbers of two examples: of the shortest text, and of the longest of at most ``LONG`` tokens and one window."""
     tokens = {i: len(windows[0]) for i, windows in enumerate(golden.ids) if len(windows) == 1}
     by_length = sorted(tokens, key=tokens.__getitem__) or [0]
     longest = [i for i in by_length if tokens.get(i, 0) <= LONG][-1:]
     return list(dict.fromkeys(by_length[:1] + longest))
 
 
-def compare(model: Model, golden: Golden, which: Sequence[int] | None = None) -> Compared:
-    """Run the golden texts (those of numbers ``which``, or all), each by itself.
+def compare(model: Model | DualModel, golden: Golden, which: Sequence[int] | None = None) -> list[Compared]:
+    """Run the golden examples (those of numbers ``which``, or all), each by itself. One answer a file: a tower has one.
 
-    Raises ``BundleError`` when the bundle has no outputs or no tolerance for the file, ``EngineError`` from the engine.
+    Raises ``BundleError`` when the bundle has no outputs or no tolerance for a file, ``EngineError`` from the engine.
     """
-    if model.file not in golden.outputs:
-        raise BundleError(f"{NAME} has no outputs of {model.file}")
-    here = isa.detect()
-    tolerance = golden.tolerance(model.file, here)
-    numbers = range(len(golden.texts)) if which is None else which
-    expected = [golden.outputs[model.file][i] for i in numbers]
-    largest, cosine = differences(expected, alone(model, [golden.texts[i] for i in numbers]))
-    return Compared(len(numbers), here, largest, cosine, tolerance)
+    here, files = isa.detect(), files_of(model)
+    for file, _ in files.values():
+        if file not in golden.outputs:
+            raise BundleError(f"{NAME} has no outputs of {file}")
+    examples = golden.examples
+    numbers = range(len(examples)) if which is None else which
+    found = alone(model, [examples[i] for i in numbers])
+    compared = []
+    for role, (file, _) in files.items():
+        expected = [golden.outputs[file][i] for i in numbers]
+        largest, cosine = differences(expected, found[role])
+        compared.append(Compared(file, len(numbers), here, largest, cosine, golden.tolerance(file, here)))
+    return compared
 
 
-def prove(model: Model, golden: Golden) -> None:
+def prove(model: Model | DualModel, golden: Golden) -> None:
     """Raise ``VerificationError`` unless ``model`` gives a few golden answers, ``EngineError`` from the engine."""
     try:
-        found = compare(model, golden, sample(golden))
+        bad = [found for found in compare(model, golden, sample(golden)) if not found.ok]
     except BundleError as error:
         raise VerificationError(str(error), fix="Make the bundle again.") from None
-    if found.ok:
+    if not bad:
         return
-    other = other_ids(model.pipeline.preprocessor, golden)
+    other = other_ids(model.token_ids, golden)
     if other:
         raise VerificationError(
             f"the tokenizer of {model.file}",
@@ -95,13 +104,12 @@ def prove(model: Model, golden: Golden) -> None:
             fix="Install the version of tokenizers that the bundle was made with, or a newer one.",
         )
     raise VerificationError(
-        f"golden vectors of {model.file} in {model.engine} {model.engine_version}",
-        found=str(found),
+        f"golden vectors of {bad[0].file} in {model.engine} {model.engine_version}",
+        found=str(bad[0]),
         fix=OLD_LITERT if model.engine == "tflite-runtime" else "`edgekit verify` shows each file of the bundle.",
     )
 
 
-def other_ids(preprocessor: TextPreprocessor, golden: Golden) -> list[int]:
+def other_ids(token_ids: Callable[[str], list[list[int]]], golden: Golden) -> list[int]:
     """Numbers of the golden texts that the tokenizer cuts into other ids than where the bundle was made."""
-    windows = preprocessor.windows
-    return [i for i, text in enumerate(golden.texts) if [one.ids for one in windows([text])] != golden.ids[i]]
+    return [i for i, text in enumerate(golden.texts) if token_ids(text) != golden.ids[i]]

@@ -2,92 +2,124 @@
 
 from __future__ import annotations
 
-import math
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
 
-import numpy as np
-
-from edgekit.bundle.records import Record
+from edgekit.bundle.dual import DualSpec, Tower
+from edgekit.bundle.records import TaskSpec
 from edgekit.errors import EngineError, InputError
-from edgekit.runtimes.answers import softmax
+from edgekit.runtimes.context import CONTEXT, ClipTextPipeline
 from edgekit.runtimes.index import Hit, Index
-from edgekit.runtimes.preprocess import as_texts
+from edgekit.runtimes.preprocess import Ids, as_texts
 from edgekit.runtimes.prompts import PLACE, PromptBank, check_labels, check_templates, make_bank
 from edgekit.runtimes.ranking import Match, ZeroShot
 from edgekit.runtimes.vectors import Floats, unit
 from edgekit.runtimes.vision.pipeline import ImagePipeline
 from edgekit.runtimes.vision.preprocess import is_image
 
+__all__ = ["DualModel", "DualPrepared", "DualSpec", "Loaded"]
+
 _KEPT_SETS = 16  # sets of labels whose embeddings are kept: a camera asks the same ones at every frame
 
 
-@dataclass(frozen=True)
-class DualSpec(Record):
-    """How cosines become scores, and how labels become texts.
+class Loaded(NamedTuple):
+    """Where a model came from: engine, its version, the main file's name, precision, threads, and its towers."""
 
-    ``logit_scale``: what a cosine is multiplied with, exp() already taken (CLIP: 100 at most). ``logit_bias``: None for
-    a softmax over the labels (CLIP), a number for one sigmoid a label (SigLIP, Zhai et al. 2023). ``temperature``:
-    logits are divided by it; fitted after quantization where scores are to be calibrated (Guo et al. 2017).
-    ``templates``: for labels, where the caller gives none. Raises :class:`InputError`.
-    """
-
-    logit_scale: float = 100.0
-    logit_bias: float | None = None
-    temperature: float = 1.0
-    templates: list[str] = field(default_factory=lambda: ["a photo of a {}."])
-
-    def __post_init__(self) -> None:
-        for name, value in (("logit_scale", self.logit_scale), ("temperature", self.temperature)):
-            if not (math.isfinite(value) and value > 0):
-                raise InputError(name, found=value, expected="a number above 0")
-        if self.logit_bias is not None and not math.isfinite(self.logit_bias):
-            raise InputError("logit_bias", found=self.logit_bias, expected="a number, or none")
-        check_templates(self.templates)
-
-    def scores(self, cosines: Floats) -> Floats:
-        """float32 (n, C) cosines to scores of the same shape, 0 to 1."""
-        logits = (cosines * np.float32(self.logit_scale / self.temperature)).astype(np.float32)
-        if self.logit_bias is None:
-            return softmax(logits)
-        shifted = logits + np.float32(self.logit_bias / self.temperature)
-        return np.exp(-np.logaddexp(np.float32(0), -shifted))  # the sigmoid, without overflow
+    engine: str = ""
+    engine_version: str = ""
+    file: str = ""
+    precision: str = "fp32"
+    threads: int = 1
+    towers: Mapping[str, Tower] = MappingProxyType({})
 
 
-class TextSide(Protocol):
-    """What embeds texts: a ``ClipTextPipeline``, or a ``TextPipeline`` for a text tower that is a BERT."""
+UNSTATED = Loaded()
 
-    def outputs(self, texts: Sequence[str]) -> Floats:
-        """n texts to float32 (n, D)."""
+
+class DualPrepared(NamedTuple):
+    """One example on its way to the towers: pixels float32 (1, 3, S, S); ids and mask int64 (1, T) or None."""
+
+    pixel_values: Floats
+    tokens: tuple[Ids, Ids] | None
 
 
 class DualModel:
     """An image tower, a text tower or a prompt bank or both, and what can be asked of them.
 
-    ``digest``: a hash of both towers' files, by which indexes and banks are known; a bank of another model is refused.
-    Without ``text``, whatever is not a name of the bank raises ``InputError``. Embeddings are float32, unit length.
-    ``bgr`` says of arrays that their channels are BGR, as cameras give them. A text is a ``str``; a picture's path,
-    where a text may stand too (:meth:`search`), is a ``pathlib.Path``.
+    ``spec``: the task, without one CLIP's own scores and templates; ``digest``: a hash of both towers' files, by which
+    indexes and banks are known; a bank of another model is refused. Without ``text``, whatever is not a name of the
+    bank raises ``InputError``. Embeddings are float32, unit length. ``bgr`` says of arrays that their channels are BGR,
+    as cameras give them. A text is a ``str``; a picture's path, where a text may stand too (:meth:`search`), is a
+    ``pathlib.Path``.
+
+    As :func:`edgekit.load` gives it, it also has ``engine``, ``engine_version``, ``file`` (the image tower's),
+    ``precision``, ``threads`` and ``towers`` ("image" and "text"). An example, for :meth:`run` and its three parts, is
+    a picture and a caption.
     """
 
     def __init__(
         self,
         images: ImagePipeline,
-        text: TextSide | None,
-        spec: DualSpec | None = None,
+        text: ClipTextPipeline | None,
+        spec: TaskSpec | None = None,
         bank: PromptBank | None = None,
         digest: str = "",
+        loaded: Loaded = UNSTATED,
     ) -> None:
         if bank is not None and bank.model and digest and bank.model != digest:
             raise InputError(
                 "prompt bank", found=f"one of model {bank.model:.12}", expected=f"{digest:.12}, this model"
             )
-        self.images, self.text, self.spec = images, text, spec or DualSpec()
+        if spec is None:
+            context = CONTEXT if text is None else text.tokenizer.context
+            spec = TaskSpec("clip", [], context, 0, pictures=images.preprocessor.spec, similarity=DualSpec())
+        if spec.similarity is None:
+            raise InputError("spec", found=f"task {spec.task}", expected="clip")
+        self.images, self.text, self.spec = images, text, spec
+        self.similarity = spec.similarity
         self.bank, self.digest = bank, digest
+        self.engine, self.engine_version, self.file, self.precision, self.threads, self.towers = loaded
         self._sets: dict[tuple[tuple[str, ...], tuple[str, ...]], PromptBank] = {}
         self._lock = threading.Lock()
+
+    def run(self, example: tuple[object, str]) -> tuple[Floats, Floats]:
+        """One inference: a picture and its caption to their embeddings, float32 (1, D) each, unit length.
+
+        Without a text tower the second is (0, D). Raises ``InputError``, ``EngineError``.
+        """
+        prepared = self.prepare(example)
+        return self.finish(prepared, self.forward(prepared))
+
+    def prepare(self, example: tuple[object, str]) -> DualPrepared:
+        """First part: decode, resize and normalise the picture; tokenize the caption."""
+        picture, caption = example
+        pre = self.images.preprocessor
+        pixels = pre.transform(pre.decode(picture))
+        return DualPrepared(pixels, None if self.text is None else self.text.prepare([caption], quiet=True))
+
+    def forward(self, prepared: DualPrepared) -> tuple[Floats, Floats]:
+        """Second part: both towers' outputs."""
+        image = self.images.forward(prepared.pixel_values)
+        if self.text is None or prepared.tokens is None:
+            return image, image[:0]
+        return image, self.text.forward(*prepared.tokens)
+
+    def finish(self, prepared: DualPrepared, raw: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+        """Third part: unit length."""
+        return unit(raw[0], "image embeddings"), unit(raw[1], "text embeddings")
+
+    def raw(self, examples: Sequence[tuple[object, str]]) -> dict[str, list[Floats]]:
+        """The outputs of "image" and "text" for ``examples``: float32 (D,) each, as the engine gave them."""
+        found = {"image": list(self.images.outputs([picture for picture, _ in examples]))}
+        if self.text is not None:
+            found["text"] = list(self.text.outputs([text for _, text in examples], quiet=True))
+        return found
+
+    def token_ids(self, text: str) -> list[list[int]]:
+        """The ids that ``text`` becomes, as one row without padding; none without a text tower."""
+        return [] if self.text is None else [self.text.tokenizer.ids(text)]
 
     def embed_images(self, images: object, bgr: bool = False) -> Floats:
         """One picture or n, in any form that ``decode`` takes, to float32 (n, D). Raises ``InputError``."""
@@ -112,7 +144,7 @@ class DualModel:
         """
         labels = as_texts(labels)
         check_labels(labels, "labels")
-        own = self.bank.templates if self.bank else self.spec.templates
+        own = self.bank.templates if self.bank else self.similarity.templates
         wanted = own if templates is None else as_texts(templates)
         key = (tuple(labels), tuple(wanted))
         found = self._sets.get(key)
@@ -203,7 +235,7 @@ class DualModel:
                 expected="as many",
             )
         cosines: Floats = pictures @ rows.T
-        return ZeroShot(cosines, self.spec.scores(cosines), names, top_k)
+        return ZeroShot(cosines, self.similarity.scores(cosines), names, top_k)
 
     def _refuse(self, texts: list[str], templates: list[str] | None = None) -> Floats:
         """Raises: there is no text tower. The message says what there is instead."""
@@ -224,4 +256,5 @@ class DualModel:
 
     def __repr__(self) -> str:
         held = [name for name, part in (("text tower", self.text), ("prompt bank", self.bank)) if part is not None]
-        return f"DualModel(image tower{''.join(', ' + name for name in held)})"
+        place = f"{self.file}, {self.engine}, {self.precision}: " if self.engine else ""
+        return f"DualModel({place}image tower{''.join(', ' + name for name in held)})"

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgekit.bundle import ModelFile
-from edgekit.bundle.golden import NAME, Floats, Golden, Tolerance
+from edgekit.bundle.golden import NAME, Floats, Golden, Pixels, Tolerance
 from edgekit.runtimes import isa
-from edgekit.runtimes.model import Model
+
+if TYPE_CHECKING:
+    from edgekit.runtimes.dual import DualModel
+    from edgekit.runtimes.model import Model
+
+    AnyModel = Model | DualModel
+Raw = dict[str, list[Floats]]
 
 # (max_abs as a share of the largest golden number, 1 - min_cosine), by precision or by (engine, precision). FLOOR: no
 # tolerance is less, since another thread count, processor or engine version sums in another order, and in INT8 may
@@ -18,42 +24,54 @@ from edgekit.runtimes.model import Model
 Shares = dict[str | tuple[str, str], tuple[float, float]]
 FLOOR: Shares = {"fp32": (1e-4, 1e-5), "fp16": (1e-3, 1e-4), "w8a16": (5e-3, 5e-4), "w8a8": (0.02, 2e-3)}
 STATED: Shares = {"fp32": (1e-3, 1e-4), "fp16": (0.05, 5e-3), "w8a16": (0.05, 5e-3), "w8a8": (0.35, 0.05)}
+LONGEST = 160  # pixels of a golden picture's longer side: 16 photographs take 0.9 MB
 MARGIN = 2.0  # measured differences are doubled: the next batch need not be one that we tried
 
 
-def make(models: Model | Mapping[str, Model], texts: Sequence[str]) -> dict[str, Any]:
-    """Golden vectors of ``texts`` for the model files of one bundle, which share tokenizer and task.
+def make(models: AnyModel | Mapping[str, AnyModel], examples: Sequence[Any]) -> dict[str, Any]:
+    """Golden vectors of ``examples`` for the model files of one bundle, which share tokenizer and task.
 
-    ``models``: by path in the bundle; a lone model goes by its ``file``. The reference is each text alone. What
-    batching changes is measured (all together, in pairs with the longest, in threes) and goes, doubled, into the
-    tolerance of this machine's instruction set. Returns ``{"manifest": for Manifest.golden, "files": {name: bytes}}``.
+    ``models``: by path in the bundle; a lone model goes by its ``file``. ``examples``: texts, or (picture, caption),
+    whose pictures are kept as uint8, reduced where a side is longer than :data:`LONGEST`. The reference is each
+    example alone. What batching changes is measured (all together, in pairs with the longest text, in threes) and
+    goes, doubled, into the tolerance of this machine's instruction set. Returns ``{"manifest": for Manifest.golden,
+    "files": {name: bytes}}``.
     """
-    named = {models.file: models} if isinstance(models, Model) else dict(models)
-    texts = list(texts)
+    named: dict[str, AnyModel] = dict(models) if isinstance(models, Mapping) else {models.file: models}
+    first = next(iter(named.values()))
+    pictures = [] if first.spec.pictures is None else [_small(picture) for picture, _ in examples]
+    texts = [text for _, text in examples] if pictures else list(examples)
+    examples = list(zip(pictures, texts, strict=True)) if pictures else texts
     outputs: dict[str, list[Floats]] = {}
     tolerances: list[Tolerance] = []
-    for file, model in named.items():
-        outputs[file] = alone(model, texts)
-        largest, cosine = 0.0, 1.0
-        for other in _in_batches(model, texts):
-            moved, alike = differences(outputs[file], other)
-            largest, cosine = max(largest, moved), min(cosine, alike)
-        scale, kind = _scale(outputs[file]), (model.engine, model.precision)
-        tolerances += [
-            _tolerance(file, isa.detect(), "measured", (largest, cosine), scale, FLOOR, kind),
-            _tolerance(file, "*", "stated", (largest, cosine), scale, STATED, kind),
-        ]
-    preprocessor = next(iter(named.values())).pipeline.preprocessor
-    ids = [[window.ids for window in preprocessor.windows([text])] for text in texts]
-    golden = Golden(texts, ids, outputs, tolerances)
+    for path, model in named.items():
+        found, others = alone(model, examples), _in_batches(model, examples)
+        for role, (file, precision) in files_of(model, path).items():
+            outputs[file] = found[role]
+            moved = [differences(found[role], other[role]) for other in others]
+            seen = max(largest for largest, _ in moved), min(cosine for _, cosine in moved)
+            scale, kind = _scale(found[role]), (model.engine, precision)
+            tolerances += [
+                _tolerance(file, isa.detect(), "measured", seen, scale, FLOOR, kind),
+                _tolerance(file, "*", "stated", seen, scale, STATED, kind),
+            ]
+    golden = Golden(texts, [first.token_ids(text) for text in texts], outputs, tolerances, pictures)
     return {"manifest": golden.to_manifest(), "files": {NAME: golden.to_bytes()}}
 
 
-def measured(golden: Golden, model: ModelFile, where: str, outputs: Sequence[Floats]) -> Tolerance:
-    """The tolerance of ``model`` on instruction set ``where``, on which its golden texts gave ``outputs``."""
-    expected = golden.outputs[model.path]
-    kind = (model.engine, model.precision)
-    return _tolerance(model.path, where, "measured", differences(expected, outputs), _scale(expected), FLOOR, kind)
+def measured(golden: Golden, model: ModelFile, where: str, outputs: Sequence[Floats], tower: str = "") -> Tolerance:
+    """The tolerance of ``model``, or of one ``tower`` of it, where the instruction set ``where`` gave ``outputs``."""
+    one = model.tower(tower) if tower else None
+    file, precision = (model.path, model.precision) if one is None else (one.path, one.precision)
+    expected = golden.outputs[file]
+    seen = differences(expected, outputs)
+    return _tolerance(file, where, "measured", seen, _scale(expected), FLOOR, (model.engine, precision))
+
+
+def files_of(model: AnyModel, path: str = "") -> dict[str, tuple[str, str]]:
+    """(file, precision) of each tower of ``model``; of a model of texts, under "", ``path`` or its own file."""
+    towers = {role: (one.path, one.precision) for role, one in model.towers.items()}
+    return towers or {"": (path or model.file, model.precision)}
 
 
 def _tolerance(
@@ -75,9 +93,9 @@ def _scale(outputs: Sequence[Floats]) -> float:
     return max((float(np.abs(output).max()) for output in outputs if output.size), default=1.0)
 
 
-def alone(model: Model, texts: Sequence[str]) -> list[Floats]:
-    """The raw output of each text, run by itself."""
-    return [model.logits([text])[0] for text in texts]
+def alone(model: AnyModel, examples: Sequence[Any]) -> Raw:
+    """The raw outputs of each example, run by itself, by tower; of a model of texts, under ""."""
+    return _joined(model.raw([example]) for example in examples)
 
 
 def differences(golden: Sequence[Floats], found: Sequence[Floats]) -> tuple[float, float]:
@@ -95,10 +113,26 @@ def differences(golden: Sequence[Floats], found: Sequence[Floats]) -> tuple[floa
     return largest, cosine
 
 
-def _in_batches(model: Model, texts: list[str]) -> list[list[Floats]]:
+def _in_batches(model: AnyModel, examples: list[Any]) -> list[Raw]:
     """The same outputs by other roads: all in one list, each beside the longest text, three at a time."""
-    longest = max(texts, key=len)
-    threes: list[Floats] = []
-    for start in range(0, len(texts), 3):
-        threes += list(model.logits(texts[start : start + 3]))
-    return [list(model.logits(texts)), [model.logits([longest, text])[1] for text in texts], threes]
+    longest = max(examples, key=lambda one: len(one if isinstance(one, str) else one[1]))
+    pairs = ({role: found[1:] for role, found in model.raw([longest, one]).items()} for one in examples)
+    threes = (model.raw(examples[start : start + 3]) for start in range(0, len(examples), 3))
+    return [model.raw(examples), _joined(pairs), _joined(threes)]
+
+
+def _joined(parts: Iterable[Raw]) -> Raw:
+    found: Raw = {}
+    for part in parts:
+        for role, outputs in part.items():
+            found.setdefault(role, []).extend(outputs)
+    return found
+
+
+def _small(picture: Any) -> Pixels:
+    """``picture`` as uint8 (H, W, 3), its longer side at most ``LONGEST``."""
+    from edgekit.runtimes.vision.decode import decode  # not for texts alone
+
+    found = decode(picture)
+    found.thumbnail((LONGEST, LONGEST))
+    return np.asarray(found)

@@ -6,6 +6,7 @@ import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgekit.bundle import Bundle, ModelFile, open_bundle
 from edgekit.bundle.golden import Golden
@@ -27,6 +28,9 @@ from edgekit.runtimes.choose import (
 from edgekit.runtimes.model import Model
 from edgekit.runtimes.threads import thread_count
 
+if TYPE_CHECKING:
+    from edgekit.runtimes.dual import DualModel
+
 
 def load(
     path: str | Path,
@@ -35,8 +39,8 @@ def load(
     file: str | None = None,
     check_hashes: bool = True,
     check_golden: bool = True,
-) -> Model:
-    """Open the bundle at ``path`` and load one of its model files.
+) -> Model | DualModel:
+    """Open the bundle at ``path`` and load one of its model files; of a dual encoder's bundle, both its towers.
 
     ``threads`` None: what CPU affinity and cgroup quota allow. ``engine`` "auto" takes the file and engine that are
     fastest here: by the bundle's own profile of such a machine, else by a calibration (2 s at most, remembered in the
@@ -45,7 +49,7 @@ def load(
     file) or ``file`` (a model file's path in the bundle) is taken, or the error raised.
 
     ``check_hashes`` costs a few ms a 10 MB; without it, names and sizes are still checked. ``check_golden`` runs a few
-    golden texts, a few ms.
+    golden examples, a few ms.
 
     Raises ``BundleError``, ``InputError``, ``MissingDependencyError`` when no engine is installed,
     ``VerificationError`` for a named file that gives other answers, ``EngineError``.
@@ -60,13 +64,19 @@ def load(
     return _first_that_serves(bundle, offered, ranked, threads, golden)
 
 
-def load_file(bundle: Bundle, chosen: ModelFile, threads: int | None = None, engine: str | None = None) -> Model:
+def load_file(
+    bundle: Bundle, chosen: ModelFile, threads: int | None = None, engine: str | None = None
+) -> Model | DualModel:
     """Load the model file ``chosen`` of an opened bundle, unproven; in ``engine``, or in the one it was made for.
 
     Where that is not installed, in one that reads its files.
     """
     if engine is None:
         engine = next(filter(engines.installed, engines.readers(chosen.engine)), chosen.engine)
+    if chosen.towers:
+        from edgekit.runtimes.towers import from_bundle  # not for texts alone: it brings all that pictures need
+
+        return from_bundle(bundle, chosen, threads, engine)
     return Model.from_files(
         bundle.file(chosen.path),
         bundle.file("tokenizer.json"),
@@ -108,7 +118,9 @@ def _ranked(bundle: Bundle, offered: Offer, threads: int, check_golden: bool) ->
     return _Ranked(order, ms, broken)
 
 
-def _first_that_serves(bundle: Bundle, offered: Offer, ranked: _Ranked, threads: int, golden: Golden | None) -> Model:
+def _first_that_serves(
+    bundle: Bundle, offered: Offer, ranked: _Ranked, threads: int, golden: Golden | None
+) -> Model | DualModel:
     order, causes = list(ranked.order), dict(ranked.broken)
     while order:
         choice = order.pop(0)
@@ -135,7 +147,7 @@ def _first_that_serves(bundle: Bundle, offered: Offer, ranked: _Ranked, threads:
     )
 
 
-def _serve(bundle: Bundle, offered: Offer, choice: Choice, threads: int, golden: Golden | None) -> Model:
+def _serve(bundle: Bundle, offered: Offer, choice: Choice, threads: int, golden: Golden | None) -> Model | DualModel:
     """The model of ``choice``, proven. Whatever an engine throws becomes an ``EngineError``."""
     try:
         model = load_file(bundle, offered.models[choice.file], threads, choice.engine)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from edgekit.bundle.dual import Tower
 from edgekit.bundle.records import TaskSpec
 from edgekit.errors import EngineError, InputError
 from edgekit.runtimes import engines
@@ -23,6 +25,8 @@ class Model:
     file's name; ``precision``; ``threads``. ``prepare``, ``forward`` and ``finish`` are the three parts of one
     inference, for those who time them.
     """
+
+    towers: Mapping[str, Tower] = MappingProxyType({})  # those of a DualModel
 
     def __init__(
         self, pipeline: TextPipeline, loaded: Engine, engine: str, file: str, precision: str, threads: int
@@ -91,6 +95,14 @@ class Model:
         A word of which the tokenizer keeps no piece has zeros.
         """
         return self.pipeline.outputs([texts] if type(texts) is str else as_texts(texts))
+
+    def raw(self, texts: Sequence[str]) -> dict[str, list[Floats]]:
+        """The outputs for ``texts``: :meth:`logits` as a list, under the name "" of a model without towers."""
+        return {"": list(self.logits(texts))}
+
+    def token_ids(self, text: str) -> list[list[int]]:
+        """The ids of each window that ``text`` becomes."""
+        return [window.ids for window in self.pipeline.preprocessor.windows([text])]
 
     def classify(self, texts: str | Sequence[str]) -> Classification:
         """Classes of n texts. Raises ``InputError`` for anything but text, or when the task is another."""

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from edgekit.bundle.dual import PLACE, check_templates
 from edgekit.errors import BundleError, InputError
 from edgekit.runtimes import vectors
 from edgekit.runtimes.vectors import Floats, unit
 
-PLACE = "{}"  # where a template takes the label
+NAME = "prompts.safetensors"  # in a bundle or an artifact
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,3 @@ def check_labels(names: Sequence[str], where: str) -> None:
         if name in seen:
             raise InputError(where, found=f"{name!r} twice", expected="each once")
         seen.add(name)
-
-
-def check_templates(templates: Sequence[str]) -> None:
-    """Raises ``InputError`` unless each is a text with ``{}`` in it."""
-    if not templates:
-        raise InputError("templates", found="none", expected=f"at least one, such as 'a photo of a {PLACE}.'")
-    for template in templates:
-        if not isinstance(template, str) or PLACE not in template:
-            raise InputError("templates", found=repr(template)[:60], expected=f"a text with {PLACE} for the label")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from edgekit.bundle.golden import Golden
 from edgekit.errors import EdgekitError
 from edgekit.runtimes import engines
 from edgekit.runtimes.check import OLD_LITERT, compare, golden_of, other_ids
+from edgekit.runtimes.context import ClipTokenizer
 from edgekit.runtimes.load import load_file
 from edgekit.runtimes.preprocess import TextPreprocessor
 
@@ -39,9 +41,9 @@ class VerifyReport:
 def verify(path: str | Path, threads: int | None = None) -> VerifyReport:
     """Check the bundle at ``path`` on this machine; never raises for what is wrong inside it.
 
-    Order: manifest, every file's sha256, token ids of the golden texts (must be equal), outputs of each model file
-    (within the tolerance of this instruction set). A model file whose engine is not installed fails its check only if
-    no other model file could be run.
+    Order: manifest, every file's sha256, token ids of the golden texts (must be equal), outputs of each model file, or
+    of each of its towers (within the tolerance of this instruction set). A model file whose engine is not installed
+    fails its check only if no other model file could be run.
     """
     root = Path(path)
     try:
@@ -65,19 +67,21 @@ def _golden_checks(bundle: Bundle, threads: int | None) -> list[Check]:
         golden = golden_of(bundle)
         if golden is None:
             return [Check("golden vectors", False, "the bundle holds none, so its answers cannot be checked")]
-        preprocessor = TextPreprocessor(bundle.file("tokenizer.json"), manifest.task)
+        token_ids = _token_ids(bundle)
     except EdgekitError as error:
         return [Check("golden vectors", False, str(error))]
-    different = other_ids(preprocessor, golden)
-    detail = f"{len(golden.texts)} texts give the golden token ids"
-    if different:
-        detail = f"{len(different)} of {len(golden.texts)} texts give other token ids, first text {different[0]}"
-    checks = [Check("tokenizer", not different, detail)]
+    checks = []
+    if token_ids is not None:
+        different = other_ids(token_ids, golden)
+        detail = f"{len(golden.texts)} texts give the golden token ids"
+        if different:
+            detail = f"{len(different)} of {len(golden.texts)} texts give other token ids, first text {different[0]}"
+        checks.append(Check("tokenizer", not different, detail))
     ran = 0
     skipped: list[ModelFile] = []
     for model in manifest.models:
         if any(map(engines.installed, engines.readers(model.engine))):
-            checks.append(_outputs_check(bundle, model, golden, threads))
+            checks += _outputs_checks(bundle, model, golden, threads)
             ran += 1
         else:
             skipped.append(model)
@@ -87,16 +91,33 @@ def _golden_checks(bundle: Bundle, threads: int | None) -> list[Check]:
     return checks
 
 
-def _outputs_check(bundle: Bundle, model: ModelFile, golden: Golden, threads: int | None) -> Check:
+def _token_ids(bundle: Bundle) -> Callable[[str], list[list[int]]] | None:
+    """What cuts texts into ids; None for a bundle that takes none. Raises ``BundleError``."""
+    spec = bundle.manifest.task
+    if not bundle.manifest.needs_tokenizer:
+        return None
+    if spec.task == "clip":
+        cut = ClipTokenizer(bundle.file("tokenizer.json"), spec.max_length, spec.pad_id)
+        return lambda text: [cut.ids(text)]
+    windows = TextPreprocessor(bundle.file("tokenizer.json"), spec).windows
+    return lambda text: [window.ids for window in windows([text])]
+
+
+def _outputs_checks(bundle: Bundle, model: ModelFile, golden: Golden, threads: int | None) -> list[Check]:
+    """One for the model file, or one for each of its towers."""
     name = f"outputs {model.path}"
     try:
         loaded = load_file(bundle, model, threads)
         found = compare(loaded, golden)
     except EdgekitError as error:
-        return Check(name, False, f"{model.path}: {error}")
+        return [Check(name, False, f"{model.path}: {error}")]
     except Exception as error:  # an engine may throw anything; that is what verify is to tell
-        return Check(name, False, f"{model.path}: {type(error).__name__}: {error}")
-    detail = f"{loaded.engine} {loaded.engine_version}, {found}"
-    if not found.ok and loaded.engine == "tflite-runtime":
-        detail += f". {OLD_LITERT}"
-    return Check(name, found.ok, detail + (f"; packed though {model.failed}" if model.failed else ""))
+        return [Check(name, False, f"{model.path}: {type(error).__name__}: {error}")]
+    checks = []
+    for one in found:
+        detail = f"{loaded.engine} {loaded.engine_version}, {one}"
+        if not one.ok and loaded.engine == "tflite-runtime":
+            detail += f". {OLD_LITERT}"
+        detail += f"; packed though {model.failed}" if model.failed else ""
+        checks.append(Check(f"outputs {one.file}", one.ok, detail))
+    return checks

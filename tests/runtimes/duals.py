@@ -12,6 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer
 
+from edgekit.bundle import TaskSpec
 from edgekit.distill.clip_bpe import train_clip_bpe
 from edgekit.runtimes import engines
 from edgekit.runtimes.context import ClipTextPipeline, ClipTokenizer
@@ -108,7 +109,7 @@ def model(folder: Path, name: str = "onnxruntime", with_mask: bool = True, spec:
     return DualModel(
         ImagePipeline.of_engine(ImagePreprocessor(ImageSpec(SIZE)), engine(image, name, "pixel_values")),
         ClipTextPipeline.of_engine(ClipTokenizer(words), engine(text, name, *inputs)),
-        spec or DualSpec(logit_scale=10.0),
+        TaskSpec("clip", [], 77, 0, pictures=ImageSpec(SIZE), similarity=spec or DualSpec(logit_scale=10.0)),
         digest="f" * 64,
     )
 

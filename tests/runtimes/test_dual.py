@@ -13,12 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from edgekit.bundle import TaskSpec
-from edgekit.errors import BundleError, EngineError, InputError
+from edgekit.errors import BundleError, EdgekitWarning, EngineError, InputError
+from edgekit.runtimes.context import ClipTextPipeline, ClipTokenizer
 from edgekit.runtimes.dual import DualModel, DualSpec
 from edgekit.runtimes.index import Index
-from edgekit.runtimes.pipeline import TextPipeline
-from edgekit.runtimes.preprocess import TextPreprocessor
 from edgekit.runtimes.prompts import PromptBank, make_bank
 from edgekit.runtimes.vision.pipeline import ImagePipeline
 from tests.runtimes import duals
@@ -216,15 +214,16 @@ def test_a_bert_may_be_the_text_tower(colours: DualModel, tmp_path: Path) -> Non
     words = Tokenizer(models.WordPiece({piece: n for n, piece in enumerate(pieces)}, unk_token="[UNK]"))
     words.normalizer, words.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
     words.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    words.save(str(tmp_path / "tokenizer.json"))
     tower = duals.engine(
         duals.text_tower(tmp_path / "bert.onnx", duals.table(words), True), "onnxruntime", "input_ids", "attention_mask"
     )
-    spec = TaskSpec("embed", [], max_length=16, stride=4, normalize=True)
-    text = TextPipeline(TextPreprocessor(tmp_path / "tokenizer.json", spec), tower.run)
+    text = ClipTextPipeline.of_engine(ClipTokenizer(words, 16, pad_id=0, fixed_length=False), tower)
+    assert text.prepare(["red", "a photo of red"])[0].shape == (2, 6)  # as long as the longest
+    assert ClipTextPipeline(text.tokenizer, tower.run, length_step=8).prepare(["red"])[0].shape == (1, 8)
     model = DualModel(colours.images, text, colours.spec)
     assert model.zero_shot(PICTURES, NAMES).labels == NAMES
-    assert model.zero_shot(PICTURES[2], ["green " * 30, "blue " * 30]).labels == ["blue " * 30]  # in windows, not cut
+    with pytest.warns(EdgekitWarning, match="more than 16 tokens"):
+        assert model.zero_shot(PICTURES[2], ["green " * 30, "blue " * 30]).labels == ["blue " * 30]  # cut
 
 
 def test_what_cannot_be_used_is_told(colours: DualModel) -> None:

@@ -1,0 +1,55 @@
+"""Dual encoders in the device runtime behind the face that the gate knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.progress import Progress, Silent, track
+
+if TYPE_CHECKING:
+    from edgekit.data import PictureTextSet
+    from edgekit.runtimes.dual import DualModel
+
+SLICE = 256  # pictures or captions between two moves of the progress bar
+
+
+class DualRuntimePredictor:
+    """A dual encoder's files in the device runtime; ``size_bytes`` is the caller's count of the files it needs."""
+
+    def __init__(self, model: DualModel, size_bytes: int) -> None:
+        self.model = model
+        self._size_bytes = size_bytes
+
+    @property
+    def size_bytes(self) -> int:
+        return self._size_bytes
+
+    def predict(self, data: PictureTextSet, progress: Progress = Silent()) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Embeddings of all pictures, float32 (P, D), and of all captions, (C, D), unit length.
+
+        Pictures are opened as they are needed. Raises ``InputError`` for captions where there is no text tower.
+        """
+        name = f"{self.model.engine} {self.model.precision}"
+        images = [
+            self.model.embed_images(data.pictures.open(row) for row in rows)
+            for rows in _slices(len(data), progress, f"pictures in {name}")
+        ]
+        texts = [
+            self.model.embed_texts([data.captions[row] for row in rows])
+            for rows in _slices(len(data.captions), progress, f"captions in {name}")
+        ]
+        return np.concatenate(images), np.concatenate(texts)
+
+    def answer(self, example: tuple[NDArray[np.uint8], str]) -> Any:
+        """One picture uint8 (H, W, 3) and one caption to their embeddings: what latency is measured on."""
+        return self.model.run(example)
+
+
+def _slices(count: int, progress: Progress, label: str) -> Iterable[range]:
+    starts = range(0, count, SLICE)
+    for start in track(progress, label, starts, len(starts)):
+        yield range(start, min(start + SLICE, count))

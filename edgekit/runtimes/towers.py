@@ -1,0 +1,103 @@
+"""A dual encoder out of its files: an image tower, and a text tower or a prompt bank or both."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+from edgekit.bundle import Bundle, ModelFile
+from edgekit.bundle.dual import Tower
+from edgekit.bundle.records import TaskSpec
+from edgekit.errors import BundleError, EngineError
+from edgekit.runtimes import engines
+from edgekit.runtimes.context import ClipTextPipeline, ClipTokenizer
+from edgekit.runtimes.dual import DualModel, Loaded
+from edgekit.runtimes.prompts import NAME, PromptBank
+from edgekit.runtimes.threads import thread_count
+from edgekit.runtimes.vision.pipeline import ImagePipeline
+from edgekit.runtimes.vision.preprocess import ImagePreprocessor
+
+
+def from_files(
+    root: Path,
+    towers: Mapping[str, Tower],
+    spec: TaskSpec,
+    *,
+    engine: str,
+    precision: str = "fp32",
+    threads: int | None = None,
+    file: str = "",
+    names: Mapping[str, str] = MappingProxyType({}),
+    digest: str = "",
+) -> DualModel:
+    """Load ``towers``, whose paths are from ``root``, where tokenizer.json lies, and perhaps prompts.safetensors.
+
+    ``file``: the name to go by, else the image tower's path; ``names``: what the towers' files go by, else their paths.
+    Raises ``EngineError``, ``BundleError``, ``MissingDependencyError``, ``InputError``.
+    """
+    threads = thread_count(threads)
+    loaded = {
+        name: engines.create(engine, root / one.path, threads, tuple(one.inputs), one.output, one.precision)
+        for name, one in towers.items()
+    }
+    image, text = loaded["image"], loaded.get("text")
+    if text is not None and len({image.output_width, text.output_width, None}) == 3:
+        raise EngineError(
+            f"towers of {file or towers['image'].path}",
+            found=f"{image.output_width} numbers for a picture, {text.output_width} for a text",
+            expected="as many",
+        )
+    texts = None if text is None else ClipTextPipeline.of_engine(tokenizer(root, spec), text)
+    bank = PromptBank.load(root / NAME) if (root / NAME).is_file() else None
+    if texts is None and bank is None:
+        raise BundleError(f"{root.name}: {NAME}", found="neither it nor a text tower", expected="one of the two")
+    named = {name: replace(one, path=names.get(name, one.path)) for name, one in towers.items()}
+    return DualModel(
+        ImagePipeline.of_engine(ImagePreprocessor(spec.pictures), image),
+        texts,
+        spec,
+        bank,
+        digest,
+        Loaded(engine, image.version, file or towers["image"].path, precision, threads, named),
+    )
+
+
+def from_bundle(bundle: Bundle, chosen: ModelFile, threads: int | None, engine: str) -> DualModel:
+    """The towers of ``chosen`` in ``engine``. Errors as in :func:`from_files`."""
+    towers = towers_of(chosen)
+    for one in towers.values():
+        bundle.file(one.path)
+    return from_files(
+        bundle.root,
+        towers,
+        bundle.manifest.task,
+        engine=engine,
+        precision=chosen.precision,
+        threads=threads,
+        file=chosen.path,
+        digest=digest_of(bundle, chosen),
+    )
+
+
+def towers_of(model: ModelFile) -> dict[str, Tower]:
+    """The towers of ``model``, the image's first."""
+    return {name: one for name in ("image", "text") if (one := model.tower(name)) is not None}
+
+
+def tokenizer(root: Path, spec: TaskSpec) -> ClipTokenizer:
+    """tokenizer.json in ``root``, as ``spec`` says that texts become rows. Raises ``BundleError``."""
+    return ClipTokenizer(root / "tokenizer.json", spec.max_length, spec.pad_id, fixed_length=spec.fixed_length)
+
+
+def digest_of(bundle: Bundle, model: ModelFile) -> str:
+    """The hash that ``model`` is known by: of the sha256 of all its files, whatever their names."""
+    hashes = {entry.path: entry.sha256 for entry in bundle.manifest.files}
+    return digest(hashes[path] for path in (model.path, *model.parts))
+
+
+def digest(hashes: Iterable[str]) -> str:
+    """One sha256 of several, in hex, the same in any order."""
+    return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()
