@@ -27,16 +27,14 @@ class Packed:
 
     def sources(self) -> dict[str, Path]:
         """Names in the bundle of all files that it consists of, and where they lie now."""
-        stem = self.path.rsplit(".", 1)[0]
-        return {stem + Path(name).suffix: self.folder / name for name in artifact.read(self.folder).files}
+        return artifact.sources(self.folder, self.path)
 
     def entry(self, task: str) -> ModelFile:
         """What the manifest says of it."""
-        parts = [name for name in self.sources() if name != self.path]
         output = "embeddings" if task == "embed" else "logits"
         if self.engine in ("litert", "tflite-runtime"):
             output = ""  # its converter names outputs by number; there is one
-        return ModelFile(self.path, self.engine, self.precision, output=output, parts=parts, failed=self.failed)
+        return artifact.entry(self.folder, self.path, output, self.failed)
 
 
 def to_pack(context: Context) -> list[Packed]:
@@ -70,6 +68,7 @@ def _file(context: Context, engine: str, precision: str) -> Packed | None:
     if folder is None or not artifact.is_artifact(folder):
         return None
     fp32 = context.kept.get(export, folder)
-    suffix = Path(artifact.read(folder).files[0]).suffix
+    about = artifact.read(folder)
+    suffix = (".image" if about.towers else "") + Path(about.files[0]).suffix
     name = f"{precision}-tflite-runtime" if engine == "tflite-runtime" else precision
     return Packed(f"models/{name}{suffix}", engine, precision, folder, fp32, failed)

@@ -8,7 +8,8 @@ from typing import Any
 
 from edgekit.compress.gate import Gate
 from edgekit.compress.stage import Context
-from edgekit.evaluate import RuntimePredictor, predict
+from edgekit.evaluate import predict
+from edgekit.evaluate.open import predictor_of
 from edgekit.progress import Silent
 from edgekit.runtimes.model import Model
 
@@ -18,7 +19,7 @@ def judge_for(context: Context, reference: Path) -> Callable[[Model], tuple[floa
     gate = Gate(context)
 
     def judge(model: Model) -> tuple[float, dict[str, Any]]:
-        found = predict(RuntimePredictor(model, 0), context.splits.validation, Silent())
+        found = predict(predictor_of(model, 0), context.splits.validation, Silent())
         drop = gate.drop(gate.answers(reference).validation, found)
         return drop.value, {"drop_low": drop.low, "drop_high": drop.high}
 

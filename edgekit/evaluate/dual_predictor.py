@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.data.pictures import PictureTextSet
+from edgekit.evaluate.outputs import Outputs
 from edgekit.progress import Progress, Silent, track
 
 if TYPE_CHECKING:
-    from edgekit.data import PictureTextSet
+    from edgekit.data import HeldOut
     from edgekit.runtimes.dual import DualModel
 
 SLICE = 256  # pictures or captions between two moves of the progress bar
@@ -28,11 +29,12 @@ class DualRuntimePredictor:
     def size_bytes(self) -> int:
         return self._size_bytes
 
-    def predict(self, data: PictureTextSet, progress: Progress = Silent()) -> tuple[NDArray[Any], NDArray[Any]]:
+    def predict(self, data: HeldOut, progress: Progress = Silent()) -> Outputs:
         """Embeddings of all pictures, float32 (P, D), and of all captions, (C, D), unit length.
 
         Pictures are opened as they are needed. Raises ``InputError`` for captions where there is no text tower.
         """
+        assert isinstance(data, PictureTextSet), "a dual encoder"
         name = f"{self.model.engine} {self.model.precision}"
         images = [
             self.model.embed_images(data.pictures.open(row) for row in rows)
@@ -44,7 +46,7 @@ class DualRuntimePredictor:
         ]
         return np.concatenate(images), np.concatenate(texts)
 
-    def answer(self, example: tuple[NDArray[np.uint8], str]) -> Any:
+    def answer(self, example: Any) -> Any:
         """One picture uint8 (H, W, 3) and one caption to their embeddings: what latency is measured on."""
         return self.model.run(example)
 

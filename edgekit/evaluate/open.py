@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgekit.evaluate.predictors import Predictor, RuntimePredictor, TorchPredictor
 from edgekit.runtimes import artifact
+from edgekit.runtimes.model import Model
+
+if TYPE_CHECKING:
+    from edgekit.runtimes.dual import DualModel
 
 
 def open_predictor(folder: Path, threads: int = 1) -> Predictor:
@@ -21,4 +26,13 @@ def open_predictor(folder: Path, threads: int = 1) -> Predictor:
 
             return TorchDualPredictor(folder, threads)
         return TorchPredictor(folder, threads)
-    return RuntimePredictor(artifact.load_text(folder, threads), artifact.size_bytes(folder))
+    return predictor_of(artifact.load(folder, threads), artifact.size_bytes(folder))
+
+
+def predictor_of(model: Model | DualModel, size_bytes: int) -> Predictor:
+    """A loaded model as a predictor; ``size_bytes`` is the caller's count of the files that it needs."""
+    if isinstance(model, Model):
+        return RuntimePredictor(model, size_bytes)
+    from edgekit.evaluate.dual_predictor import DualRuntimePredictor
+
+    return DualRuntimePredictor(model, size_bytes)
