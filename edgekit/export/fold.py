@@ -68,3 +68,30 @@ def _run(model: onnx.ModelProto, names: list[str], feed: dict[str, NDArray[Any]]
     given = {port.name: feed[port.name] for port in session.get_inputs()}
     found = dict(zip(inner, session.run(inner, given), strict=True))
     return [feed[name] if name in feed else found[name] for name in names]
+
+
+def pads_into_convolutions(graph: Graph) -> None:
+    """A Pad of zeros before one Conv becomes its own padding, in place: no quantizer looks through a Pad."""
+    for node in graph.proto.node:
+        if node.op_type != "Pad" or [n.op_type for n in graph.readers[node.output[0]]] != ["Conv"]:
+            continue
+        pads = graph.constant(node.input[1])
+        fill = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+        zero = (fill is None and not (len(node.input) > 2 and node.input[2])) or (fill is not None and not fill.any())
+        mode = next((a.s for a in node.attribute if a.name == "mode"), b"constant")
+        if pads is None or not zero or mode != b"constant":
+            continue
+        around = pads.reshape(2, -1)
+        if around[:, :2].any():  # batch and channels stay as they are
+            continue
+        (conv,) = graph.readers[node.output[0]]
+        own = next((a for a in conv.attribute if a.name == "pads"), None)
+        already = [0] * around[:, 2:].size if own is None else list(own.ints)
+        if own is not None:
+            conv.attribute.remove(own)
+        conv.attribute.append(
+            helper.make_attribute("pads", [a + int(b) for a, b in zip(already, around[:, 2:].reshape(-1), strict=True)])
+        )
+        conv.input[0] = node.input[0]
+    graph.refresh()
+    graph.prune()

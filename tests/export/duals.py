@@ -9,9 +9,11 @@ import torch
 from tokenizers import Tokenizer, processors
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
+from torch import nn
 
 from edgekit.distill.clip.config import DualConfig
 from edgekit.distill.clip.dual import DualEncoder
+from edgekit.runtimes.vision import ImagePreprocessor, ImageSpec
 from tests.distill.clip import helpers
 
 WORDS = "a photo of the red green blue dog cat runs on grass two children play with ball in snow".split()
@@ -33,7 +35,19 @@ def dual(image: str = "mci", text: str = "clip", seed: int = 0) -> DualEncoder:
     torch.manual_seed(seed)
     model = DualEncoder(DualConfig(helpers.IMAGES[image], helpers.TEXTS[text]))
     helpers.lived(model, seed)
+    _settle(model)
     return model.eval()
+
+
+def _settle(model: DualEncoder) -> None:
+    """Statistics of real pictures in every BatchNorm, so that the embeddings tell pictures apart."""
+    prepare = ImagePreprocessor(ImageSpec(size=helpers.SIDE))
+    pixels = torch.from_numpy(prepare([picture for picture, _ in examples(32, seed=77)]))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        model.image.train()(pixels)
 
 
 def saved(folder: Path, image: str = "mci", text: str = "clip") -> Path:

@@ -76,9 +76,10 @@ class Inputs:
         """One feed a picture, or a caption, batch 1; texts at their own length where the tower takes that."""
         if name == "image":
             return [{PIXELS: self.pictures([picture])} for picture, _ in examples]
-        return [self._text(caption) for _, caption in examples]
+        return [self.text(caption) for _, caption in examples]
 
-    def _text(self, caption: str) -> Feed:
+    def text(self, caption: str) -> Feed:
+        """A caption, batch 1, at its own length where the tower takes that."""
         ids, mask = self.tokenizer([caption])
         count = self.length if self.fixed else int(mask.sum())
         return {IDS: ids[:, :count], MASK: mask[:, :count]}

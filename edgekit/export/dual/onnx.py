@@ -20,8 +20,8 @@ from edgekit.export.dual import towers
 from edgekit.export.dual.inputs import Example, spec_of
 from edgekit.export.dual.parity import check_towers
 from edgekit.export.dual.towers import IDS, MASK, OUTPUTS, PIXELS, DualArtifact, Feed, Tower
-from edgekit.export.fold import fixed_shapes
-from edgekit.export.graph import save
+from edgekit.export.fold import fixed_shapes, pads_into_convolutions
+from edgekit.export.graph import Graph, save
 from edgekit.export.parity import ExportReport
 from edgekit.export.simplify import simplify
 from edgekit.progress import Progress, Silent
@@ -100,6 +100,7 @@ def trace_tower(model: DualEncoder, name: str, opset: int = 17) -> onnx.ModelPro
         made = onnx.load(str(path))
     made = simplify(made, reshapes=False)
     fixed_shapes(made, feeds)
+    pads_into_convolutions(Graph(made))
     made = simplify(made, reshapes=False)
     onnx.checker.check_model(made, full_check=True)
     return made
