@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edgekit.compress.gate import Gate
 from edgekit.compress.stage import Context
-from edgekit.evaluate import predict
-from edgekit.evaluate.open import predictor_of
-from edgekit.progress import Silent
-from edgekit.runtimes.model import Model
+from edgekit.evaluate.judges import judge_of
 
 
-def judge_for(context: Context, reference: Path) -> Callable[[Model], tuple[float, dict[str, Any]]]:
-    """A function that tells what a model loses on the validation part against the one in ``reference``."""
-    gate = Gate(context)
-
-    def judge(model: Model) -> tuple[float, dict[str, Any]]:
-        found = predict(predictor_of(model, 0), context.splits.validation, Silent())
-        drop = gate.drop(gate.answers(reference).validation, found)
-        return drop.value, {"drop_low": drop.low, "drop_high": drop.high}
-
-    return judge
+def judge_for(context: Context, reference: Path) -> Any:
+    """What tells how much a model loses on the validation part against the one in ``reference``."""
+    gate, data = Gate(context), context.splits.validation
+    before = gate.answers(reference).validation
+    return judge_of(data, before, lambda after: gate.drop(before, after))

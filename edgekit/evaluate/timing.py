@@ -16,8 +16,8 @@ BLOCK = 16  # texts before the turn passes on: short beside the machine's drift,
 
 
 def interleaved(
-    callables: Mapping[str, Callable[[str], Any]],
-    texts: list[str],
+    callables: Mapping[str, Callable[[Any], Any]],
+    texts: list[Any],
     rounds: int,
     warmup: int,
     progress: Progress = Silent(),
@@ -57,7 +57,7 @@ def interleaved(
     return {name: np.array(taken, np.float64) / 1e6 for name, taken in samples.items()}
 
 
-def _time(call: Callable[[str], Any], texts: list[str]) -> list[int]:
+def _time(call: Callable[[Any], Any], texts: list[Any]) -> list[int]:
     clock, taken = time.perf_counter_ns, []
     for text in texts:
         began = clock()

@@ -6,13 +6,17 @@ import shutil
 import tempfile
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
 
+from edgekit.distill.clip.dual import is_dual
 from edgekit.distill.encoder import Encoder
 from edgekit.evaluate import spec_of
+from edgekit.export.dual.onnx import export_dual_onnx
 from edgekit.export.graph import save
 from edgekit.export.parity import ExportReport, check
 from edgekit.export.simplify import simplify
@@ -24,15 +28,18 @@ INPUTS = ("input_ids", "attention_mask")
 
 
 def export_onnx(
-    torch_folder: Path, out: Path, config: ExportConfig, texts: list[str], progress: Progress = Silent()
+    torch_folder: Path, out: Path, config: ExportConfig, examples: Sequence[Any], progress: Progress = Silent()
 ) -> ExportReport:
     """Write ``out``/model.onnx, tokenizer.json, task.json and artifact.json from the encoder in ``torch_folder``.
 
     Inputs ``input_ids`` and ``attention_mask``, int64 (batch, length), length at most the task's ``max_length``
     (later rows of the position table are left out); output ``logits`` or ``embeddings``, float32. The same folder gives
-    the same bytes.
+    the same bytes. ``examples``: texts, that parity is measured on. A dual encoder becomes a file for each tower, as
+    :func:`edgekit.export.dual.onnx.export_dual_onnx` says; its examples are pictures, uint8 (H, W, 3), with captions.
     Raises StageError when the file differs from torch by more than ``config`` allows, or fails at some shape.
     """
+    if is_dual(torch_folder):
+        return export_dual_onnx(torch_folder, out, config, examples, progress)
     began = time.perf_counter()
     encoder = Encoder.from_pretrained(torch_folder).float().eval()
     model = trace(encoder, config.opset)
@@ -41,7 +48,7 @@ def export_onnx(
     shutil.copyfile(Path(torch_folder) / "tokenizer.json", out / "tokenizer.json")
     artifact.write(out, spec_of(encoder.config), "onnxruntime", "fp32")
     details = {"opset": config.opset, "nodes": len(model.graph.node)}
-    return check(encoder, out, config, texts, began, details, progress)
+    return check(encoder, out, config, list(examples), began, details, progress)
 
 
 def trace(encoder: Encoder, opset: int = 17) -> onnx.ModelProto:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -17,7 +17,8 @@ class Source:
     """What a backend starts from. ``fp32``: the engine's own fp32 artifact; ``torch``: the model that it came from.
 
     ``feeds``: calibration inputs, int64 (1, T) ``input_ids`` and ``attention_mask``; ``embeddings_int8``: whether the
-    embedding table may be INT8; ``reduce_range``: as in QuantizeConfig.
+    embedding table may be INT8; ``reduce_range``: as in QuantizeConfig. ``kind``: what the model's weights are in;
+    a tower for pictures has feeds of float32 (1, 3, S, S) ``pixel_values``.
     """
 
     fp32: Path
@@ -26,6 +27,7 @@ class Source:
     embeddings_int8: bool
     seed: int
     reduce_range: bool | str = "auto"
+    kind: Literal["transformer", "convolution"] = "transformer"
 
 
 class Backend(Protocol):
@@ -48,6 +50,10 @@ class Backend(Protocol):
 
 def open_backend(engine: str, source: Source) -> Backend:
     """The backend of ``engine``. Its libraries are imported here and not before."""
+    if engine == "onnxruntime" and source.kind == "convolution":
+        from edgekit.quantize.onnx_convolution import OnnxConvolutionBackend
+
+        return OnnxConvolutionBackend(source)
     if engine == "onnxruntime":
         from edgekit.quantize.onnxruntime import OnnxBackend
 

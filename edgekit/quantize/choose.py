@@ -18,8 +18,8 @@ TEXTS, ROUNDS, WARMUP, LOADS = 48, 4, 10, 2
 
 def measure(
     candidates: list[Candidate],
-    calls: dict[str, Callable[[str], Any]],
-    texts: list[str],
+    calls: dict[str, Callable[[Any], Any]],
+    texts: list[Any],
     progress: Progress = Silent(),
 ) -> float:
     """Time ``calls`` in turns and note the result in ``candidates``; returns fp32's p50, ms.

@@ -19,16 +19,21 @@ HALF_MAX = float(np.finfo(np.float16).max)
 
 
 def fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of fp32 ``model`` with float16 weight matrices and tables; what float16 cannot hold stays float32."""
+    """A copy of ``model`` with float16 weights and tables; what float16 cannot hold stays float32."""
     graph = Graph(copy(model))
-    matrices = {node.input[1] for node in weight_matmuls(graph).values()}
+    matrices = {node.input[1] for node in graph.proto.node if node.op_type in ("MatMul", "Conv")} & set(graph.tensors)
     nodes: list[onnx.NodeProto] = []
     done: set[str] = set()  # a matrix may serve several layers
     for node in graph.proto.node:
         table = node.input[0] if node.op_type in ("Gather", "Slice") and takes_rows(graph, node) else ""
         name = table or next((n for n in node.input[1:2] if n in matrices), "")
         value = graph.constant(name)
-        if value is None or value.dtype != np.float32 or value.ndim != 2 or np.abs(value).max(initial=0) > HALF_MAX:
+        if (
+            value is None
+            or value.dtype != np.float32
+            or (table and value.ndim != 2)
+            or np.abs(value).max(initial=0) > HALF_MAX
+        ):
             nodes.append(node)
             continue
         half = graph.add_constant(f"{name}.fp16", value.astype(np.float16))

@@ -23,6 +23,12 @@ MODEL_TYPE = "edgekit-dual-encoder"
 MAX_LOGIT_SCALE = math.log(100.0)
 
 
+def is_dual(folder: Path) -> bool:
+    """Whether ``folder`` holds what :meth:`DualEncoder.save` wrote."""
+    path = Path(folder) / "config.json"
+    return path.is_file() and read_config(Path(folder)).get("model_type") == MODEL_TYPE
+
+
 class Pair(NamedTuple):
     """A forward pass: unit embeddings (B, D) and (N, D), the factor on their cosines (), SigLIP's bias () or None."""
 
