@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from edgekit.cli.main import run
+from tests import clip_bundles
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -29,6 +31,12 @@ def workplace(small_bundle: Path, minilm: Path, tmp_path_factory: pytest.TempPat
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(small_bundle, folder / "build/sentiment.edge")
     (folder / "my-bert").symlink_to(minilm)
+    onnx = clip_bundles.onnx_artifact(folder)
+    clip_bundles.bundle(folder / "photo.edge", {"models/fp32.image.onnx": onnx})
+    (folder / "photos").mkdir()
+    for number, picture in enumerate(clip_bundles.pictures()):
+        Image.fromarray(picture).save(folder / "photos" / f"{number}.jpg")
+    shutil.copyfile(folder / "photos/0.jpg", folder / "cat.jpg")
     rows = [f"film number {i} was {word},{word}" for i in range(40) for word in ("good", "bad")]
     (folder / "reviews.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
     return folder

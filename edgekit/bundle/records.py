@@ -7,7 +7,7 @@ from typing import Any
 
 from edgekit.bundle.dual import DualSpec, ImageSpec, Tower
 from edgekit.bundle.record import SPARE, Record
-from edgekit.errors import InputError
+from edgekit.errors import BundleError, InputError
 
 SCHEMA_VERSION = 1
 
@@ -100,8 +100,13 @@ class ModelFile(Record):
 
     def tower(self, name: str) -> Tower | None:
         """The tower "image" or "text"; None where there is none. Raises :class:`InputError`."""
-        value = self.towers.get(name)
-        return None if value is None else Tower.from_dict(value, f"towers: {name}")
+        if self.towers.get(name) is None:
+            return None
+        try:
+            found: Tower = Tower.from_dict(self.towers[name], f"towers: {name}")
+        except BundleError as error:  # whoever reads a manifest adds where it stands
+            raise InputError(error.what, found=error.found, expected=error.expected) from None
+        return found
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,9 @@ def command(
     bundle: BundleArgument,
     data: Annotated[str, typer.Option("-d", "--data", help="Data to score on: file, folder or id.")],
     teacher: Annotated[bool, typer.Option("--teacher", help="Score the teacher too, in torch.")] = False,
-    text_column: Annotated[str | None, typer.Option("--text-column", help="Column of the text.")] = None,
+    text_column: Annotated[str | None, typer.Option("--text-column", help="Column of the text or caption.")] = None,
     label_column: Annotated[str | None, typer.Option("--label-column", help="Column of the label or score.")] = None,
+    image_column: Annotated[str | None, typer.Option("--image-column", help="Column of the picture (clip).")] = None,
     pair_column: Annotated[str | None, typer.Option("--pair-column", help="Column of the second text.")] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: all that may be used.")] = None,
     form: FormatOption = Format.table,
@@ -38,7 +39,7 @@ def command(
     """
     from edgekit.evaluate.bundle import evaluate_bundle
 
-    given = {"text": text_column, "label": label_column, "pair": pair_column}
+    given = {"image": image_column, "text": text_column, "label": label_column, "pair": pair_column}
     columns = {kind: name for kind, name in given.items() if name is not None}
     with Shown() as progress:
         rows = evaluate_bundle(bundle, data, columns, teacher, threads, progress)

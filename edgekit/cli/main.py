@@ -13,14 +13,14 @@ from typing import Annotated, Any
 import typer
 
 from edgekit._version import __version__
-from edgekit.cli import compress, devices, doctor, evaluate, profile, report, run_model, verify
+from edgekit.cli import compress, devices, doctor, evaluate, index, profile, report, run_model, verify
 from edgekit.errors import EdgekitError, EdgekitWarning
 
 INTERRUPTED = 130
 
 app = typer.Typer(
     name="edgekit",
-    help="Take a BERT from a workstation to a bundle that runs on a board without torch.",
+    help="Take a BERT or a CLIP from a workstation to a bundle that runs on a board without torch.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -32,6 +32,7 @@ app.command("compress")(compress.command)
 app.command("eval")(evaluate.command)
 app.command("profile")(profile.command)
 app.command("run")(run_model.command)
+app.command("index")(index.command)
 app.command("verify")(verify.command)
 app.command("report")(report.command)
 app.command("devices")(devices.command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,10 +12,12 @@ from edgekit.cli.output import Column, emit, say
 from edgekit.cli.progress import Shown
 
 MS = "{:.2f}".format
+DUAL = ("tower", "decode_p50_ms", "search_p50_ms")  # columns of dual encoders alone
 COLUMNS = [
     Column("file", "file", right=False),
     Column("engine", "engine", right=False),
     Column("precision", "precision", right=False),
+    Column("tower", "tower", right=False),
     Column("threads", "threads"),
     Column("batch", "batch"),
     Column("length", "tokens"),
@@ -25,9 +28,11 @@ COLUMNS = [
     Column("p95_ms", "p95", MS),
     Column("p99_ms", "p99", MS),
     Column("max_ms", "max", MS),
+    Column("decode_p50_ms", "decode", MS),
     Column("preprocess_p50_ms", "preprocess", MS),
     Column("model_p50_ms", "model", MS),
     Column("postprocess_p50_ms", "postprocess", MS),
+    Column("search_p50_ms", "search", MS),
     Column("rss_mb", "peak MB", "{:.0f}".format),
     Column("rss_steady_mb", "steady MB", "{:.0f}".format),
 ]
@@ -47,6 +52,10 @@ def command(
     ] = "auto",
     precision: Annotated[str | None, typer.Option("--precision", help="Files of these precisions only.")] = None,
     file: Annotated[str | None, typer.Option("--file", help="These model files of the bundle only.")] = None,
+    image: Annotated[
+        list[Path] | None, typer.Option("--image", help="A picture to measure with (clip); may be given again.")
+    ] = None,
+    index: Annotated[Path | None, typer.Option("--index", help="Search this index too (clip).")] = None,
     form: FormatOption = Format.table,
 ) -> int:
     """Measure latency and memory on this machine, and say what would be chosen on it.
@@ -66,9 +75,12 @@ def command(
             precisions=names(precision),
             runs=runs,
             warmup=warmup,
+            pictures=image or [],
+            index=index,
             progress=progress,
         )
-    emit(form, found.to_dict(), found.rows, COLUMNS)
+    shown = [column for column in COLUMNS if column.key not in DUAL or any(column.key in row for row in found.rows)]
+    emit(form, found.to_dict(), found.rows, shown)
     for one in found.failed:
         say(f"not measured: {one['engine']}, {one['file']}: {one['cause']}")
     if form is not Format.json:

@@ -86,6 +86,12 @@ def answers(
     for another processor, ``BundleError``, and ``MissingDependencyError`` when qemu or the userland cannot be had.
     """
     bundle = open_bundle(path)
+    if bundle.manifest.task.task == "clip":
+        raise InputError(
+            f"{bundle.root.name}: task clip",
+            expected="a model of texts",
+            fix="`edgekit verify --cpu` checks both towers.",
+        )
     texts = list(bundle.manifest.golden.get("texts", []) if texts is None else texts)
     root = _ready(cpus, progress)
 

@@ -29,7 +29,7 @@ def answers(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for file in job["files"]:
         try:
             model = load_file(bundle, models[file], threads=1)
-            outputs = alone(model, job["texts"])
+            outputs = alone(model, job["texts"])[""]
         except EdgekitError as error:
             yield {"error": str(error)}
         except Exception as error:  # an engine may throw anything; the next file is to be answered all the same

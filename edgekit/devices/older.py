@@ -27,7 +27,7 @@ from edgekit.progress import Progress, Silent
 from edgekit.runtimes import isa
 from edgekit.runtimes.check import golden_of
 from edgekit.runtimes.choose import Choice, offer
-from edgekit.runtimes.golden import differences, measured
+from edgekit.runtimes.golden import differences, file_of, measured
 
 SOURCE = Path(__file__).with_name("hold.c")
 LEVELS = {"avx512_vnni": "avx512_vnni", "avx_vnni": "avx_vnni", "avx512": "avx512bw", "avx2": "avx2"}  # to a flag
@@ -80,27 +80,35 @@ def _library() -> Path | str:
     return target
 
 
-def measure(bundle: Bundle, golden: Golden, choices: list[Choice], level: str) -> dict[Choice, list[Floats] | str]:
-    """What ``choices`` answer to the golden texts, each text alone, on one thread, at ``level``.
+def measure(
+    bundle: Bundle, golden: Golden, choices: list[Choice], level: str
+) -> dict[Choice, dict[str, list[Floats]] | str]:
+    """What ``choices`` answer to the golden examples, each alone, on one thread, at ``level``: outputs by tower.
 
-    Or, instead of a list of outputs, the reason why one could not be run. A fresh process for each engine.
+    Models of texts have theirs under "". Or, instead of outputs,
+    the reason why one could not be run. A fresh process for each engine.
     """
     environment = held(level)
     if isinstance(environment, str):
         return dict.fromkeys(choices, environment)
-    found: dict[Choice, list[Floats] | str] = {}
+    found: dict[Choice, dict[str, list[Floats]] | str] = {}
+    models = {model.path: model for model in bundle.manifest.models}
     for engine in dict.fromkeys(choice.engine for choice in choices):
         mine = [choice for choice in choices if choice.engine == engine]
-        job = {"bundle": str(bundle.root), "answers": mine, "threads": 1, "texts": golden.texts, "held": level}
+        job = {"bundle": str(bundle.root), "answers": mine, "threads": 1, "held": level}
         try:
             answers = run_child(job, environment)["answers"]
         except EdgekitError as error:
             found |= dict.fromkeys(mine, str(error))
             continue
         for choice, answer in zip(mine, answers, strict=True):
-            outputs = [np.array(one, np.float32) for one in answer.get("outputs", [])]
-            if "error" not in answer and not np.isfinite(differences(golden.outputs[choice.file], outputs)[0]):
-                answer["error"] = "its answers are not finite, or of another shape"
+            outputs = {
+                role: [np.array(one, np.float32) for one in given] for role, given in answer.get("outputs", {}).items()
+            }
+            for role, given in outputs.items():
+                expected = golden.outputs[file_of(models[choice.file], role)]
+                if not np.isfinite(differences(expected, given)[0]):
+                    answer["error"] = "its answers are not finite, or of another shape"
             found[choice] = answer.get("error", outputs)
     return found
 
@@ -126,7 +134,8 @@ def tolerances(path: str | Path, progress: Progress = Silent()) -> list[Toleranc
             if isinstance(outputs, str):
                 reasons[f"{choice.engine} on {level}: {outputs}"] = None
             else:
-                found.append(measured(golden, offered.models[choice.file], f"x86_64-{level}", outputs))
+                model, where = offered.models[choice.file], f"x86_64-{level}"
+                found += [measured(golden, model, where, given, role) for role, given in outputs.items()]
         progress.advance(handle, note=level)
     progress.finish(handle)
     for reason in reasons:

@@ -59,6 +59,8 @@ def profile(
     precisions: Sequence[str] | None = None,
     runs: int = 200,
     warmup: int = 20,
+    pictures: Sequence[str | Path] = (),
+    index: str | Path | None = None,
     progress: Progress = Silent(),
 ) -> Profile:
     """Measure every combination of model file, ``threads``, ``batches`` and ``lengths`` (tokens, special ones too).
@@ -66,12 +68,16 @@ def profile(
     ``lengths`` None takes 16, 32 and 128, up to the model's longest window. ``files`` None takes those whose engine is
     installed; ``engine`` (one or several) and ``precisions`` narrow that. A row's times are ms over ``runs`` after
     ``warmup``; ``load_ms`` starts before the first import; ``rss_mb`` is the process's peak, ``rss_steady_mb`` what it
-    holds after the runs. What fails in its engine is told in ``failed`` and the rest goes on.
+    holds after the runs. A dual encoder has rows of its ``tower`` "image" (of ``pictures``, files, else of the golden
+    ones as JPEGs, with the time to decode them) and, if it has one, "text"; with ``index`` each ends with a search
+    of it. What fails in its engine is told in ``failed`` and the rest goes on.
     Raises InputError, BundleError, MissingDependencyError, EngineError when nothing could be measured.
     """
     bundle = open_bundle(path)
     longest = bundle.manifest.task.max_length
-    wanted = [n for n in LENGTHS if n <= longest] or [longest] if lengths is None else list(lengths)
+    few = () if bundle.manifest.task.fixed_length else LENGTHS
+    wanted = [n for n in few if n <= longest] or [longest] if lengths is None else list(lengths)
+    dual = _dual(bundle, pictures, index)
     for name, values, most in (("threads", threads, 1024), ("batch", batches, 4096), ("lengths", wanted, longest)):
         for value in values:
             if not 1 <= value <= most:
@@ -80,18 +86,23 @@ def profile(
         raise InputError("--runs and --warmup", found=f"{runs} and {warmup}", expected="at least 1 and 0")
     chosen = _choices(bundle, files, [engine] if isinstance(engine, str) else list(engine), precisions)
     words = _words(bundle)
-    grid = list(itertools.product(chosen, threads, batches, wanted))
+    grid = [
+        (choice, count, batch, inputs)
+        for choice, count, batch in itertools.product(chosen, threads, batches)
+        for inputs in _inputs(bundle, choice, wanted)
+    ]
     seen, rows = environment(), []
     failed: dict[Choice, str] = {}
     handle = progress.start("profile", len(grid))
-    for choice, count, batch, length in grid:
+    for choice, count, batch, inputs in grid:
         job = {
             "bundle": str(bundle.root),
             "file": choice.file,
             "engine": choice.engine,
             "threads": count,
             "batch": batch,
-            "length": length,
+            **inputs,
+            **dual,
             "runs": runs,
             "warmup": warmup,
             "words": words,
@@ -101,7 +112,7 @@ def profile(
                 rows.append(_row(job, run_child(job)))
             except EngineError as error:
                 failed[choice] = str(error)
-        progress.advance(handle, note=f"{choice.engine}, {choice.file}, {count} threads, {length} tokens")
+        progress.advance(handle, note=f"{choice.engine}, {choice.file}, {count} threads, {_told(inputs)}")
     progress.finish(handle)
     rows = [row for row in rows if Choice(row["file"], row["engine"]) not in failed]
     causes = [{**one._asdict(), "cause": cause} for one, cause in failed.items()]
@@ -126,8 +137,11 @@ def best(rows: Sequence[dict[str, Any]], late: Set[str] = frozenset()) -> dict[s
     mean = {key: float(np.exp(np.log(values).mean())) for key, values in times.items()}
     ranked = sorted(mean, key=lambda key: (mean[key], key[2]))
     first = ranked[0]
-    lengths = ", ".join(map(str, sorted({row["length"] for row in rows})))
-    why = f"the least p50 of {len(ranked)} measured, {mean[first]:.2f} ms at {lengths} tokens"
+    lengths = sorted({row["length"] for row in rows if row["length"] is not None})
+    given = f"{', '.join(map(str, lengths))} tokens"
+    if any(row.get("tower") == "image" for row in rows):
+        given = f"a picture and a text of {given}, geometric mean" if lengths else "a picture"
+    why = f"the least p50 of {len(ranked)} measured, {mean[first]:.2f} ms at {given}"
     other = next((key for key in ranked if key[:2] != first[:2]), None)
     if other:
         why += f"; next {other[0]}, {other[1]}, threads {other[2]}: {mean[other]:.2f} ms"
@@ -175,6 +189,28 @@ def _choices(
     return chosen
 
 
+def _dual(bundle: Bundle, pictures: Sequence[str | Path], index: str | Path | None) -> dict[str, Any]:
+    """What only a dual encoder's jobs have. Raises ``InputError`` where other bundles are given it."""
+    given: dict[str, Any] = {"pictures": [str(one) for one in pictures]} if pictures else {}
+    given |= {"index": str(index)} if index is not None else {}
+    if given and bundle.manifest.task.task != "clip":
+        raise InputError(", ".join(given), found=f"a bundle of task {bundle.manifest.task.task}", expected="clip")
+    return given
+
+
+def _inputs(bundle: Bundle, choice: Choice, lengths: Sequence[int]) -> list[dict[str, Any]]:
+    """What each row of ``choice`` is given: texts of a length; of a dual encoder, pictures too."""
+    model = next(one for one in bundle.manifest.models if one.path == choice.file)
+    if not model.towers:
+        return [{"length": length} for length in lengths]
+    texts = [{"tower": "text", "length": length} for length in lengths] if "text" in model.towers else []
+    return [{"tower": "image", "length": None}, *texts]
+
+
+def _told(inputs: dict[str, Any]) -> str:
+    return "pictures" if inputs["length"] is None else f"{inputs['length']} tokens"
+
+
 def _words(bundle: Bundle) -> list[str]:
     texts = bundle.manifest.golden.get("texts")
     words = " ".join(text for text in texts if isinstance(text, str)).split() if isinstance(texts, list) else []
@@ -185,7 +221,7 @@ def _row(job: dict[str, Any], taken: dict[str, Any]) -> dict[str, Any]:
     parts = np.array(taken["parts_ms"])
     total = parts.sum(axis=1)
     p50, p90, p95, p99 = np.percentile(total, [50, 90, 95, 99])
-    before, model, after = np.median(parts, axis=0)
+    medians = dict(zip(taken["parts"], np.median(parts, axis=0), strict=True))
     numbers = {
         "load_ms": taken["load_ms"],
         "first_ms": taken["first_ms"],
@@ -194,9 +230,7 @@ def _row(job: dict[str, Any], taken: dict[str, Any]) -> dict[str, Any]:
         "p95_ms": p95,
         "p99_ms": p99,
         "max_ms": total.max(),
-        "preprocess_p50_ms": before,
-        "model_p50_ms": model,
-        "postprocess_p50_ms": after,
+        **{f"{part}_p50_ms": median for part, median in medians.items()},
     }
     return {
         "engine": taken["engine"],
@@ -205,6 +239,7 @@ def _row(job: dict[str, Any], taken: dict[str, Any]) -> dict[str, Any]:
         "precision": taken["precision"],
         "threads": taken["threads"],
         "batch": job["batch"],
+        **({"tower": job["tower"]} if "tower" in job else {}),
         "length": job["length"],
         "tokens": taken["tokens"],
         "runs": job["runs"],

@@ -10,21 +10,25 @@ import json
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from edgekit.errors import EdgekitError, EngineError
 
 if TYPE_CHECKING:
+    from edgekit.runtimes.dual import DualModel
     from edgekit.runtimes.model import Model
 
+PARTS = ["preprocess", "model", "postprocess"]
 VARIANTS = 4  # texts that the runs go through, so that no cache learns one by heart
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
     """One row: ``job`` has bundle, file, threads, batch, length, runs, warmup, words. Times in ms, memory in MB.
 
-    ``engine`` may name the engine. With ``texts`` in the job, those are answered one by one instead, and memory alone
-    is told; with ``answers``, see :func:`answers`.
+    ``engine`` may name the engine; of a dual encoder ``tower`` says which one, ``pictures`` may name files for it and
+    ``index`` one to search. With ``examples`` in the job, those are answered one by one instead, and memory alone is
+    told; with ``answers``, see :func:`answers`.
     """
     if "answers" in job:
         return answers(job)
@@ -34,20 +38,22 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
 
     model = load(job["bundle"], threads=job["threads"], engine=job.get("engine", "auto"), file=job["file"])
     loaded = clock()
-    if "texts" in job:
-        for one in job["texts"]:
-            model.run(one)
+    if "examples" in job:
+        from edgekit.devices.examples import from_json
+
+        run: Callable[[Any], object] = model.run
+        for one in job["examples"]:
+            run(from_json(one))
         return memory()
-    sets = make_texts(model, job["words"], job["length"], job["batch"])
-    tokens = max(len(window.ids) for window in model.pipeline.preprocessor.windows(sets[0]))
+    names, one_run, tokens = _runner(model, job)
     started = clock()
-    _parts(model, sets[0])
+    one_run(0)
     first = clock() - started
     for number in range(job["warmup"]):
-        _parts(model, sets[number % len(sets)])
+        one_run(number)
     gc.collect()
     gc.disable()
-    parts = [_parts(model, sets[number % len(sets)]) for number in range(job["runs"])]
+    parts = [one_run(number) for number in range(job["runs"])]
     gc.enable()
     return {
         "engine": model.engine,
@@ -57,29 +63,60 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         "tokens": tokens,
         "load_ms": (loaded - began) / 1e6,
         "first_ms": first / 1e6,
+        "parts": names,
         "parts_ms": [[part / 1e6 for part in row] for row in parts],
         **memory(),
     }
 
 
+def _runner(model: Model | DualModel, job: dict[str, Any]) -> tuple[list[str], Callable[[int], Sequence[int]], Any]:
+    """Names of the parts; what runs variant number n and gives each part's ns; tokens of the first text, if any."""
+    if job.get("tower") == "image":
+        from edgekit.devices import dual_worker
+
+        sources = job.get("pictures") or dual_worker.jpegs(_golden_pictures(job["bundle"]))
+        return (*dual_worker.image_row(cast("DualModel", model), job["batch"], sources, job.get("index", "")), None)
+    sets = make_texts(model.token_ids, job["words"], job["length"], job["batch"])
+    tokens = max(len(model.token_ids(text)[0]) for text in sets[0])
+    if job.get("tower") == "text":
+        from edgekit.devices import dual_worker
+
+        return (*dual_worker.text_row(cast("DualModel", model), sets, job.get("index", "")), tokens)
+    text_model = cast("Model", model)
+    return PARTS, lambda number: _parts(text_model, sets[number % len(sets)]), tokens
+
+
+def _golden_pictures(bundle: str) -> list[Any]:
+    """Pictures that the bundle has golden vectors of, or one of no colour."""
+    import numpy as np
+
+    from edgekit.bundle import open_bundle
+    from edgekit.runtimes.check import golden_of
+
+    golden = golden_of(open_bundle(bundle, check_hashes=False))
+    return golden.pictures if golden is not None else [np.full((480, 640, 3), 127, np.uint8)]
+
+
 def answers(job: dict[str, Any]) -> dict[str, Any]:
-    """What each (file, engine) of ``answers`` gives for each of ``texts`` alone: ``outputs``, or the ``error``.
+    """What each (file, engine) of ``answers`` gives for each golden example alone, by tower: ``outputs``; or ``error``.
 
     ``held``: the instruction set that hold.c must hold this process to, None for none; EngineError when it is not so.
     """
     from edgekit.bundle import open_bundle
+    from edgekit.runtimes.check import golden_of
     from edgekit.runtimes.golden import alone
     from edgekit.runtimes.load import load_file
 
     if job["held"] != os.environ.get("EDGEKIT_HELD"):
         raise EngineError("hold.c", found="it was not preloaded", expected=f"a process held to {job['held']}")
     bundle = open_bundle(job["bundle"], check_hashes=False)
+    golden = golden_of(bundle)
     models = {model.path: model for model in bundle.manifest.models}
     found: list[dict[str, Any]] = []
     for file, engine in job["answers"]:
         try:
-            model = load_file(bundle, models[file], job["threads"], engine)
-            found.append({"outputs": [output.tolist() for output in alone(model, job["texts"])]})
+            given = alone(load_file(bundle, models[file], job["threads"], engine), golden.examples if golden else [])
+            found.append({"outputs": {role: [one.tolist() for one in outputs] for role, outputs in given.items()}})
         except Exception as error:  # this one's answer; the others may do better
             found.append({"error": " ".join(str(error).split())})
     return {"answers": found}
@@ -96,14 +133,16 @@ def _parts(model: Model, texts: list[str]) -> tuple[int, int, int]:
     return b - a, c - b, clock() - c
 
 
-def make_texts(model: Model, words: list[str], length: int, batch: int) -> list[list[str]]:
+def make_texts(
+    token_ids: Callable[[str], list[list[int]]], words: list[str], length: int, batch: int
+) -> list[list[str]]:
     """``VARIANTS`` batches of ``batch`` texts of ``length`` tokens (special ones included), made of ``words``.
 
-    Words are taken in turn; where no word fits the last gap, the text stays a token or so short.
+    ``token_ids``: a text's windows. Words are taken in turn; where no word fits the last gap, the text stays a token or
+    so short.
     """
-    windows = model.pipeline.preprocessor.windows
-    special = len(windows([""])[0].ids)
-    cost = {word: len(windows([word])[0].ids) - special for word in words}
+    special = len(token_ids("")[0])
+    cost = {word: len(token_ids(word)[0]) - special for word in words}
     cost = {word: tokens for word, tokens in cost.items() if tokens} or {"a": 1}
     order = list(cost)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from edgekit.bundle import Bundle, TaskSpec, open_bundle
+from edgekit.bundle import Bundle, ModelFile, TaskSpec, open_bundle
 from edgekit.cache import cache_dir
-from edgekit.data import TextSet, load_eval
+from edgekit.data import PictureTextSet, TextSet, load_eval
+from edgekit.data.captions import read_captions
 from edgekit.data.sources import open_source
 from edgekit.errors import EdgekitError, MissingDependencyError, ModelError
+from edgekit.evaluate.dual import recall
+from edgekit.evaluate.dual_predictor import DualRuntimePredictor
 from edgekit.evaluate.metrics import Score, score
 from edgekit.evaluate.outputs import Outputs
 from edgekit.evaluate.predictors import RuntimePredictor, TorchPredictor, predict
@@ -18,6 +21,10 @@ from edgekit.progress import Progress, Silent
 from edgekit.recipe import DataConfig, Source, load_recipe
 from edgekit.runtimes import engines
 from edgekit.runtimes.load import load_file
+
+if TYPE_CHECKING:
+    from edgekit.runtimes.dual import DualModel
+    from edgekit.runtimes.model import Model
 
 
 def evaluate_bundle(
@@ -31,30 +38,44 @@ def evaluate_bundle(
     """Score the model files of bundle ``path`` whose engine is installed on ``data`` (file, folder or id).
 
     ``columns`` names ``text``, ``label`` and ``pair``; without it the columns of the bundle's own recipe are tried.
-    ``with_teacher`` adds a row for the teacher in torch fp32. Embeddings of texts without pairs are held against the
-    teacher's. Rows: file, engine, precision, metric, value, low, high (95 %), n, details.
+    ``with_teacher`` adds a row for the teacher in torch fp32. For task clip ``data`` is a table of pictures and
+    captions (columns ``image`` and ``text``), scored without a teacher. Embeddings of texts without pairs are held
+    against the teacher's. Rows: file, engine, precision, metric, value, low, high (95 %), n, details.
     Raises BundleError, DataError, ModelError when the teacher is gone, MissingDependencyError without any engine.
     """
     bundle = open_bundle(path)
     spec = bundle.manifest.task
-    texts = load_eval(data, spec.task, spec.labels, _hints(bundle, data, columns))
     runnable = [model for model in bundle.manifest.models if engines.installed(model.engine)]
     if not runnable:
         wanted = bundle.manifest.models[0].engine
         raise MissingDependencyError(f"{bundle.root.name}: {wanted}", fix=f"pip install 'edgekit[{wanted}]'")
+    if spec.task == "clip":
+        if with_teacher:
+            raise ModelError(f"{bundle.root.name}: its teacher", found="a dual encoder", fix="Leave the teacher out.")
+        pictures = read_captions(data, image=(columns or {}).get("image"), caption=(columns or {}).get("text"))
+        return [_recall_row(bundle, model, pictures, threads, progress) for model in runnable]
+    texts = load_eval(data, spec.task, spec.labels, _hints(bundle, data, columns))
     needs_teacher = spec.task == "embed" and texts.pairs is None
     teacher: Outputs | None = None
     rows = []
     if with_teacher or needs_teacher:
         teacher = predict(TorchPredictor(teacher_folder(bundle)), texts, progress)
     for model in runnable:
-        outputs = predict(RuntimePredictor(load_file(bundle, model, threads), 0), texts, progress)
+        outputs = predict(RuntimePredictor(cast("Model", load_file(bundle, model, threads)), 0), texts, progress)
         found = _score(spec, outputs, texts, teacher)
         rows.append(_row(model.path, model.engine, model.precision, found))
     if with_teacher and teacher is not None:
         name = str(bundle.manifest.teacher.get("model", "teacher"))
         rows.append(_row(name, "torch", "fp32", _score(spec, teacher, texts, teacher)))
     return rows
+
+
+def _recall_row(
+    bundle: Bundle, model: ModelFile, pictures: PictureTextSet, threads: int | None, progress: Progress
+) -> dict[str, Any]:
+    loaded = cast("DualModel", load_file(bundle, model, threads))
+    found = recall(DualRuntimePredictor(loaded, 0).predict(pictures, progress), pictures)
+    return _row(model.path, model.engine, model.precision, found)
 
 
 def teacher_folder(bundle: Bundle) -> Path:

@@ -61,11 +61,17 @@ def make(models: AnyModel | Mapping[str, AnyModel], examples: Sequence[Any]) -> 
 
 def measured(golden: Golden, model: ModelFile, where: str, outputs: Sequence[Floats], tower: str = "") -> Tolerance:
     """The tolerance of ``model``, or of one ``tower`` of it, where the instruction set ``where`` gave ``outputs``."""
-    one = model.tower(tower) if tower else None
-    file, precision = (model.path, model.precision) if one is None else (one.path, one.precision)
+    one = model.tower(tower)
+    file, precision = file_of(model, tower), model.precision if one is None else one.precision
     expected = golden.outputs[file]
     seen = differences(expected, outputs)
     return _tolerance(file, where, "measured", seen, _scale(expected), FLOOR, (model.engine, precision))
+
+
+def file_of(model: ModelFile, tower: str = "") -> str:
+    """The path of ``tower``, or of ``model`` itself, whose outputs go by it."""
+    one = model.tower(tower)
+    return model.path if one is None else one.path
 
 
 def files_of(model: AnyModel, path: str = "") -> dict[str, tuple[str, str]]:

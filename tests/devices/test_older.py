@@ -123,7 +123,7 @@ def test_what_an_engine_cannot_run_has_a_reason(bundle: Bundle, able: list[str])
     assert golden is not None
     choices = [*offer(bundle).ready, Choice("models/fp32.onnx", "nothing")]
     found = older.measure(bundle, golden, choices, able[-1])
-    assert [isinstance(found[choice], list) for choice in choices] == [True, True, False]
+    assert [isinstance(found[choice], dict) for choice in choices] == [True, True, False]
     assert "nothing" in found[choices[-1]]
 
 
@@ -163,7 +163,7 @@ def test_golden_vectors_are_needed(bundle: Bundle, tmp_path: Path) -> None:
 def test_numbers_that_cannot_be_compared_give_no_tolerance(
     bundle: Bundle, able: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [{"outputs": [[float("nan")] * 384] * 5}, {"outputs": [[0.0] * 3] * 5}]
+    rows = [{"outputs": {"": [[float("nan")] * 384] * 5}}, {"outputs": {"": [[0.0] * 3] * 5}}]
     monkeypatch.setattr(older, "run_child", lambda job, extra: {"answers": rows})
     heard = Heard()
     found: list[Tolerance] = older.tolerances(bundle.root, heard)

@@ -139,6 +139,8 @@ pixels = torch.zeros(1, 3, int(sys.argv[3]), int(sys.argv[3]))
 litert_torch.convert(Image(turn).eval(), sample_kwargs={"pixel_values": pixels}).export(sys.argv[4])
 ids = torch.zeros(1, 77, dtype=torch.int32)
 litert_torch.convert(Text(rows).eval(), sample_kwargs={"input_ids": ids}).export(sys.argv[5])
+named = litert_torch.signature("tokens_8", Text(rows).eval(), sample_kwargs={"input_ids": ids[:, :8]})
+named.signature("tokens_16", Text(rows).eval(), sample_kwargs={"input_ids": ids[:, :16]}).convert().export(sys.argv[6])
 """
 
 
@@ -150,6 +152,7 @@ def test_litert(tmp_path: Path, rows_of_words: np.ndarray) -> None:
     np.save(tmp_path / "turn.npy", TURN)
     np.save(tmp_path / "rows.npy", rows_of_words)
     given = [tmp_path / "turn.npy", tmp_path / "rows.npy", SIZE, tmp_path / "image.tflite", tmp_path / "text.tflite"]
+    given.append(tmp_path / "lengths.tflite")
     done = subprocess.run([sys.executable, "-c", LITERT, *map(str, given)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
 
@@ -160,6 +163,15 @@ def test_litert(tmp_path: Path, rows_of_words: np.ndarray) -> None:
     text = engine(tmp_path / "text.tflite", "litert", "input_ids")
     ids, mask = tokens(3)
     np.testing.assert_allclose(text.run_one(ids), rows_of_words[ids].sum(1), atol=1e-4)
+
+    lengths = engine(tmp_path / "lengths.tflite", "litert", "input_ids")
+    for count in (8, 5, 16, 11, 8):  # what is short ends with zeros, whose row is nearly nothing
+        padded = np.pad(ids[:, :count], ((0, 0), (0, (8 if count <= 8 else 16) - count)))
+        np.testing.assert_allclose(lengths.run_one(ids[:, :count]), rows_of_words[padded].sum(1), atol=1e-4)
+    with pytest.raises(EngineError, match="found 17; expected at most 16"):
+        lengths.run_one(ids[:, :17])
+    with pytest.raises(EngineError, match="expected token ids and mask"):
+        lengths.run(ids[:, :8], mask[:, :8])
 
     with pytest.raises(EngineError, match=r"shape \(1, 76\); expected \(B, 77\)"):
         text.run_one(ids[:1, :76])

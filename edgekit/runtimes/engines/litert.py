@@ -32,7 +32,7 @@ class _Bucket(NamedTuple):
     mask_at: int
     output_at: int
     ids: npt.NDArray[np.int32]  # (1, length)
-    mask: npt.NDArray[np.int32]
+    mask: npt.NDArray[np.int32]  # of a file without a mask, whose mask_at is ids_at, not used
 
 
 class _Single(NamedTuple):
@@ -69,7 +69,8 @@ class LiteRtEngine:
         interpreter, self.version = self._import()
         self.inputs = inputs
         self._lock = threading.Lock()
-        self._buckets: list[_Bucket] = []
+        self._buckets: list[_Bucket] = []  # of files with two inputs
+        self._alone: list[_Bucket] = []  # of files with token ids alone
         self._ready: dict[int, _Bucket] = {}  # length of a text -> its bucket, which has memory
         name = Path(model_path).name
         with without_notes():
@@ -83,11 +84,12 @@ class LiteRtEngine:
                 self._engine = self._interpreter._interpreter
                 signatures = self._engine.GetSignatureDefs()
                 first: _Bucket | _Single
-                if len(inputs) == 1:
+                if len(inputs) == 1 and not all(name.startswith(PREFIX) for name in signatures):
                     first = self._single = _single(self._engine, signatures, inputs[0], output)
                 else:
-                    self._buckets = _buckets(self._engine, signatures, inputs, output)
-                    first = self._buckets[0]
+                    found = _buckets(self._engine, signatures, inputs, output)
+                    first = found[0]
+                    self._buckets, self._alone = (found, []) if len(inputs) == 2 else ([], found)
                 self._engine.AllocateTensors(first.subgraph)
                 width = self._engine.TensorSize(first.output_at, first.subgraph)[-1]
                 kind = np.dtype(self._engine.TensorType(first.output_at, first.subgraph))
@@ -127,6 +129,8 @@ class LiteRtEngine:
         """float32 (B, 3, S, S) or int64 (B, T) -> float32 (B, D), of a file with one input. Raises ``EngineError``."""
         if len(self.inputs) != 1:
             raise EngineError(f"{self.package}: inputs", found=list(self.inputs), expected="one, for run_one")
+        if self._alone:
+            return self._run_ids(values)
         subgraph, input_at, output_at, shape, dtype = self._single
         if values.shape[1:] != shape[1:] or not len(values):
             raise EngineError(f"input of shape {values.shape}", expected=f"(B, {', '.join(map(str, shape[1:]))})")
@@ -141,16 +145,39 @@ class LiteRtEngine:
             raise EngineError(f"{self.package} failed on shape {values.shape}", found=_short(error)) from None
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
+    def _run_ids(self, ids: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """int64 (B, T) -> float32 (B, D), of a file that takes token ids alone, in signatures of several lengths.
+
+        A shorter text ends with zeros, which only a tower may be given that does not look at padding.
+        """
+        rows, length = ids.shape
+        with self._lock:
+            bucket = self._ready.get(length) or self._bucket(self._alone, length)
+            engine, outputs = self._engine, []
+            bucket.ids[0, length:] = 0
+            try:
+                for row in range(rows):
+                    bucket.ids[0, :length] = ids[row]
+                    engine.SetTensor(bucket.ids_at, bucket.ids, bucket.subgraph)
+                    engine.Invoke(bucket.subgraph)
+                    outputs.append(engine.GetTensor(bucket.output_at, bucket.subgraph))
+            except Exception as error:
+                raise EngineError(f"{self.package} failed on {length} tokens", found=_short(error)) from None
+        return outputs[0] if rows == 1 else np.concatenate(outputs)
+
     def _prepare(self, length: int) -> _Bucket:
         """The smallest bucket for ``length`` tokens, which gets its memory when it is first needed."""
         if not self._buckets:
             raise EngineError(f"{self.package}: inputs", found=list(self.inputs), expected="token ids and mask")
-        bucket = next((b for b in self._buckets if b.length >= length), None)
+        return self._bucket(self._buckets, length)
+
+    def _bucket(self, buckets: list[_Bucket], length: int) -> _Bucket:
+        bucket = next((b for b in buckets if b.length >= length), None)
         if bucket is None:
             raise EngineError(
                 "tokens of a text",
                 found=length,
-                expected=f"at most {self._buckets[-1].length}, the file's largest length",
+                expected=f"at most {buckets[-1].length}, the file's largest length",
             )
         if bucket.subgraph not in self._allocated:
             try:
@@ -219,8 +246,8 @@ def _buckets(engine: Any, signatures: dict[str, Any], inputs: tuple[str, ...], o
             if shape != (1, int(length)) or kind != np.int32:
                 raise EngineError(f"input of {name}", found=f"{kind} {shape}", expected=f"int32 (1, {length})")
         output_at = outputs[output] if output else next(iter(outputs.values()))
-        ids, mask = (np.zeros((1, int(length)), np.int32) for _ in inputs)
-        found.append(_Bucket(int(length), subgraph, places[0], places[1], output_at, ids, mask))
+        ids, mask = np.zeros((2, 1, int(length)), np.int32)
+        found.append(_Bucket(int(length), subgraph, places[0], places[-1], output_at, ids, mask))
     if not found:
         raise EngineError("signatures", found="none", expected=f"{PREFIX}<length>, one or more")
     return sorted(found, key=lambda bucket: bucket.length)

@@ -1,0 +1,339 @@
+"""Bundles of task clip on the device: loaded, chosen, proven and passed over as those of text models are."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import edgekit
+from edgekit.bundle import Manifest, open_bundle, read_tensors, write, write_tensors
+from edgekit.bundle.manifest import dump, parse
+from edgekit.errors import BundleError, EdgekitError, EdgekitWarning, InputError, VerificationError
+from edgekit.runtimes import artifact
+from edgekit.runtimes.check import golden_of
+from edgekit.runtimes.dual import DualModel
+from edgekit.runtimes.golden import make
+from edgekit.runtimes.prompts import NAME
+from tests import clip_bundles
+from tests.clip_bundles import CONTEXT, DIM, EXAMPLES, LABELS, SIZE, TEXTS
+from tests.runtimes.test_device import BLOCKED, run
+
+ONNX, XML = "models/fp32.image.onnx", "models/fp32.image.xml"
+
+
+@pytest.fixture(scope="module")
+def onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifact for onnxruntime. Shared: do not write to it."""
+    return clip_bundles.onnx_artifact(tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture(scope="module")
+def one_engine(onnx: Path) -> Path:
+    return clip_bundles.bundle(onnx.parent / "one.edge", {ONNX: onnx})
+
+
+@pytest.fixture(scope="module")
+def two_engines(onnx: Path) -> Path:
+    if find_spec("openvino") is None:
+        pytest.skip("needs the package openvino: pip install edgekit[compress]")
+    return clip_bundles.bundle(onnx.parent / "two.edge", {ONNX: onnx, XML: clip_bundles.openvino_artifact(onnx.parent)})
+
+
+@pytest.fixture(scope="module")
+def bank(onnx: Path) -> Path:
+    """A bundle with a prompt bank in place of its text tower."""
+    return clip_bundles.bundle(onnx.parent / "bank.edge", {ONNX: clip_bundles.without_text(onnx, onnx.parent / "bank")})
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache that no other test has seen."""
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def rewritten(source: Path, target: Path, changed: dict[str, bytes], **fields: Any) -> Path:
+    """A copy with other ``fields`` of the manifest and other bytes, with right hashes."""
+    bundle = open_bundle(source)
+    files: dict[str, Path | bytes] = {one.path: source / one.path for one in bundle.manifest.files}
+    write(target, Manifest.from_dict({**bundle.manifest.to_dict(), **fields}), files | changed)
+    return target
+
+
+def test_a_bundle_answers_as_its_towers_do_in_torch(one_engine: Path) -> None:
+    import torch
+
+    model = edgekit.load(one_engine, threads=1)
+    assert isinstance(model, DualModel)
+    assert (model.engine, model.file, model.precision, model.threads) == ("onnxruntime", ONNX, "fp32", 1)
+    assert model.engine_version and model.spec.pictures is not None and model.spec.pictures.size == SIZE
+    assert {name: one.path for name, one in model.towers.items()} == {"image": ONNX, "text": "models/fp32.text.onnx"}
+    theirs, _, _ = clip_bundles.encoder()
+    for example in EXAMPLES:
+        image, text = model.run(example)
+        pixels = torch.from_numpy(model.images.preprocessor(example[0]))
+        assert model.text is not None
+        ids = torch.from_numpy(model.text.tokenizer([example[1]], quiet=True)[0])
+        with torch.inference_mode():
+            np.testing.assert_allclose(image, theirs.encode_images(pixels), atol=1e-5)
+            np.testing.assert_allclose(text, theirs.encode_texts(ids), atol=1e-5)
+        prepared = model.prepare(example)
+        for ours, again in zip((image, text), model.finish(prepared, model.forward(prepared)), strict=True):
+            np.testing.assert_array_equal(ours, again)
+    together = model.embed_texts(TEXTS[:5]), model.embed_images([picture for picture, _ in EXAMPLES])
+    assert together[0].shape == (5, DIM) and together[1].shape == (6, DIM)
+    np.testing.assert_allclose(together[1][2], model.run(EXAMPLES[2])[0][0], atol=1e-5)
+
+
+def test_a_long_caption_is_cut_with_one_warning_that_the_proof_does_not_spend(one_engine: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = edgekit.load(one_engine)
+        assert edgekit.verify(one_engine).ok
+        model.run((EXAMPLES[0][0], "stripes " * 50))  # timed ones are quiet
+    with pytest.warns(EdgekitWarning, match=f"more than {CONTEXT} tokens") as seen:
+        long = model.embed_texts(["stripes " * 50, "stripes " * 60])
+    assert len(seen) == 1
+    np.testing.assert_allclose(long[0], long[1], atol=1e-6)
+    (ids,) = model.token_ids("stripes " * 50)
+    assert len(ids) == CONTEXT and ids[-1] == max(ids), "the end token stays"
+
+
+def test_verify_checks_both_towers(two_engines: Path, tmp_path: Path) -> None:
+    report = edgekit.verify(two_engines, threads=1)
+    assert report.ok, report
+    names = [check.name for check in report.checks if check.name.startswith("outputs")]
+    assert names == [f"outputs models/fp32.{tower}.{kind}" for kind in ("onnx", "xml") for tower in ("image", "text")]
+    tensors = read_tensors(two_engines / "golden.safetensors")
+    tensors["outputs.models/fp32.text.onnx"] *= -1
+    path = rewritten(two_engines, tmp_path / "x.edge", {"golden.safetensors": write_tensors(tensors)})
+    bad = [check.name for check in edgekit.verify(path, threads=1).checks if not check.ok]
+    assert bad == ["outputs models/fp32.text.onnx"]
+    with pytest.raises(VerificationError, match=r"golden vectors of models/fp32\.text\.onnx"):
+        edgekit.load(path, threads=1, file=ONNX)
+
+
+def test_both_engines_are_timed_and_the_choice_is_remembered(two_engines: Path, cache: Path) -> None:
+    first = edgekit.load(two_engines, threads=1)
+    (choice,) = (cache / "choices").iterdir()
+    told = json.loads(choice.read_text())
+    assert {row["engine"] for row in told["ms"]} <= {"onnxruntime", "openvino"} and told["ms"]
+    assert edgekit.load(two_engines, threads=1).file == first.file
+
+
+@pytest.mark.parametrize("tower", ["image", "text"])
+def test_a_damaged_tower_lets_the_next_file_serve(two_engines: Path, tmp_path: Path, tower: str) -> None:
+    path = tmp_path / "x.edge"
+    shutil.copytree(two_engines, path)
+    file = path / f"models/fp32.{tower}.onnx"
+    file.write_bytes(b"broken" * (file.stat().st_size // 6) + b"." * (file.stat().st_size % 6))
+    with pytest.raises(BundleError, match=f"fp32.{tower}.onnx is damaged"):
+        edgekit.load(path)
+    with pytest.warns(EdgekitWarning, match="openvino serves with models/fp32.image.xml") as seen:
+        model = edgekit.load(path, threads=1, check_hashes=False)
+    assert len(seen) == 1 and f"fp32.{tower}.onnx" in str(seen[0].message)
+    whole = edgekit.load(two_engines, threads=1, file=ONNX)
+    for ours, theirs in zip(model.run(EXAMPLES[1]), whole.run(EXAMPLES[1]), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_a_prompt_bank_stands_for_the_text_tower(bank: Path, one_engine: Path) -> None:
+    assert not (bank / "tokenizer.json").exists()
+    model = edgekit.load(bank, threads=1)
+    assert isinstance(model, DualModel)
+    whole = edgekit.load(one_engine, threads=1)
+    ours = model.zero_shot([picture for picture, _ in EXAMPLES])
+    theirs = whole.zero_shot([picture for picture, _ in EXAMPLES], LABELS, ["a photo of {}."])
+    np.testing.assert_allclose(ours.cosines, theirs.cosines, atol=1e-5)
+    assert [one.shape for one in model.run(EXAMPLES[0])] == [(1, DIM), (0, DIM)]
+    with pytest.raises(InputError, match="no text tower, and a prompt bank of 3"):
+        model.zero_shot(EXAMPLES[0][0], ["a cat", "a dog"])
+    checks = {check.name: check.ok for check in edgekit.verify(bank).checks}
+    assert all(checks.values()) and f"outputs {ONNX}" in checks and f"file {NAME}" in checks
+
+
+def test_without_text_and_bank_nothing_can_be_asked(bank: Path, tmp_path: Path) -> None:
+    opened = open_bundle(bank)
+    files: dict[str, Path | bytes] = {one.path: bank / one.path for one in opened.manifest.files if one.path != NAME}
+    write(tmp_path / "x.edge", opened.manifest, files)
+    with pytest.raises(BundleError, match=r"prompts\.safetensors; found neither it nor a text tower"):
+        edgekit.load(tmp_path / "x.edge", file=ONNX)
+
+
+def test_indexes_know_the_files_not_their_names(one_engine: Path, two_engines: Path, onnx: Path) -> None:
+    of_bundle = edgekit.load(one_engine, threads=1)
+    of_artifact = artifact.load(onnx, 1)
+    assert isinstance(of_artifact, DualModel)
+    assert of_bundle.digest == of_artifact.digest == edgekit.load(two_engines, threads=1, file=ONNX).digest
+    assert of_bundle.digest != edgekit.load(two_engines, threads=1, file=XML).digest
+
+
+def test_an_artifact_tells_what_a_bundle_holds(onnx: Path, one_engine: Path) -> None:
+    entry = open_bundle(one_engine).manifest.models[0]
+    assert artifact.entry(onnx, ONNX) == entry
+    assert entry.parts == ["models/fp32.text.onnx"]
+    sizes = {one.path: one.bytes for one in open_bundle(one_engine).manifest.files}
+    assert artifact.size_bytes(onnx) == sizes[ONNX] + sizes["models/fp32.text.onnx"] + sizes["tokenizer.json"]
+    assert artifact.read(onnx).files == ("image/model.onnx", "text/model.onnx")
+
+
+def test_golden_pictures_are_small_and_as_they_were_given(onnx: Path, one_engine: Path) -> None:
+    golden = golden_of(open_bundle(one_engine))
+    assert golden is not None
+    for (picture, text), (kept, caption) in zip(EXAMPLES, golden.examples, strict=True):
+        np.testing.assert_array_equal(kept, picture)
+        assert caption == text
+    large = np.zeros((900, 1200, 3), np.uint8)
+    tensors = read_tensors(make(artifact.load(onnx, 1), [(large, "dull")])["files"]["golden.safetensors"])
+    assert tensors["picture.0"].shape == (120, 160, 3)
+
+
+@pytest.mark.parametrize("bad", ["none", "kind", "shape"])
+def test_golden_pictures_that_cannot_be(one_engine: Path, tmp_path: Path, bad: str) -> None:
+    tensors = read_tensors(one_engine / "golden.safetensors")
+    picture = tensors.pop("picture.3")
+    if bad != "none":
+        tensors["picture.3"] = picture.astype(np.float32) if bad == "kind" else picture[..., :2]
+    path = rewritten(one_engine, tmp_path / "x.edge", {"golden.safetensors": write_tensors(tensors)})
+    with pytest.raises(BundleError, match=r"golden\.safetensors: picture\.3"):
+        edgekit.load(path)
+    assert not edgekit.verify(path).ok
+
+
+def test_a_clip_bundle_runs_without_the_workstation(one_engine: Path) -> None:
+    told = run(
+        BLOCKED.replace(', "PIL"', "") + "began = set(sys.modules)\n"
+        "import edgekit, numpy as np\n"
+        "model = edgekit.load(sys.argv[1])\n"
+        "assert len(model.zero_shot(np.zeros((9, 9, 3), np.uint8), ['a cat', 'a dog'])) == 1\n"
+        "assert edgekit.verify(sys.argv[1]).ok\n"
+        "files = {n.partition('.')[0]: getattr(m, '__file__', '') or '' for n, m in sys.modules.items()}\n"
+        "third = {n for n, file in files.items() if 'site-packages' in file and n not in began}\n"
+        "print(sorted(third - {'edgekit'}))",
+        one_engine,
+    )
+    assert set(json.loads(told.replace("'", '"'))) == {"numpy", "tokenizers", "onnxruntime", "PIL"}
+
+
+def plain(one_engine: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((one_engine / "manifest.json").read_text())
+    return value
+
+
+@pytest.mark.parametrize(
+    ("path", "bad", "named"),
+    [
+        ("task.pictures", None, "pictures"),
+        ("task.pictures", [], "pictures"),
+        ("task.pictures.size", 0, "size"),
+        ("task.pictures.size", 10**9, "size"),
+        ("task.pictures.std", [1.0, 1.0, 0.0], "std"),
+        ("task.pictures.mean", [0.5], "mean"),
+        ("task.pictures.resize", "stretch", "resize"),
+        ("task.similarity", None, "similarity"),
+        ("task.similarity.logit_scale", -1.0, "logit_scale"),
+        ("task.similarity.temperature", 1e-300, "temperature"),
+        ("task.similarity.logit_bias", "x", "logit_bias"),
+        ("task.similarity.templates", ["no place"], "templates"),
+        ("task.stride", 4, "stride"),
+        ("task.fixed_length", 1, "fixed_length"),
+        ("models.0.towers", {}, "towers"),
+        ("models.0.towers", [], "towers"),
+        ("models.0.towers.image", None, "towers: image"),
+        ("models.0.towers.image", "models/fp32.image.onnx", "towers: image"),
+        ("models.0.towers.image.path", "models/fp32.text.onnx", "towers: image"),
+        ("models.0.towers.image.inputs", ["a", "b"], "inputs"),
+        ("models.0.towers.text.path", "../../etc/passwd", "towers: text: path"),
+        ("models.0.towers.text.path", "tokenizer.json", "towers: text: path"),
+        ("models.0.towers.text.path", "models/fp32.image.onnx", "towers: text: path"),
+        ("models.0.towers.text.inputs", [], "inputs"),
+        ("models.0.towers.text.precision", 8, "precision"),
+        ("models.0.parts", ["models/fp32.text.onnx", "models/more.onnx"], "models/more.onnx"),
+    ],
+)
+def test_each_wrong_field_is_named(one_engine: Path, path: str, bad: object, named: str) -> None:
+    value = plain(one_engine)
+    at: Any = value
+    *way, last = path.split(".")
+    for step in way:
+        at = at[int(step)] if isinstance(at, list) else at[step]
+    at[last] = bad
+    with pytest.raises(BundleError, match=r"manifest\.json") as caught:
+        parse(json.dumps(value).encode())
+    assert named in str(caught.value)
+
+
+def test_towers_are_for_clip_alone(one_engine: Path) -> None:
+    value = plain(one_engine)
+    value["task"] = {"task": "embed", "labels": [], "max_length": 16, "stride": 0, "pad_id": 0, "normalize": True}
+    with pytest.raises(BundleError, match=r"towers of 'models/fp32\.image\.onnx'"):
+        parse(json.dumps(value).encode())
+
+
+def test_what_a_later_version_adds_is_passed_over(one_engine: Path) -> None:
+    value = plain(one_engine)
+    for holder in (value["task"]["pictures"], value["task"]["similarity"], value["models"][0]["towers"]["text"]):
+        holder["of_a_later_version"] = [1]
+    value["models"][0]["towers"]["audio"] = {"path": "models/a.onnx"}
+    found = parse(json.dumps(value).encode())
+    assert found.task == open_bundle(one_engine).manifest.task
+    assert parse(dump(found)) == found
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    max_leaves=9,
+)
+FIELDS = ["task.pictures", "task.similarity", "task.fixed_length", "models.0.towers", "models.0.towers.image",
+          "models.0.towers.text", "models.0.towers.text.path", "models.0.towers.text.inputs",
+          "task.pictures.size", "task.pictures.mean", "task.similarity.logit_scale"]  # fmt: skip
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from(FIELDS), JSON)
+def test_no_value_of_the_new_fields_does_more_than_be_refused(field: str, bad: Any) -> None:
+    value = json.loads(json.dumps(_MANIFEST))
+    at: Any = value
+    *way, last = field.split(".")
+    for step in way:
+        at = at[int(step)] if isinstance(at, list) else at[step]
+    at[last] = bad
+    try:
+        found = parse(json.dumps(value).encode())
+    except EdgekitError:
+        return
+    for model in found.models:
+        for name in ("image", "text"):
+            tower = model.tower(name)
+            assert tower is None or tower.path in {entry.path for entry in found.files}
+    assert parse(dump(found)) == found
+
+
+_TOWER = {"precision": "fp32", "inputs": ["x"], "output": ""}
+_MANIFEST = {
+    "schema_version": 1,
+    "name": "clip",
+    "created": "2026-01-02T03:04:05Z",
+    "edgekit_version": "0.1.0",
+    "task": {
+        **{"task": "clip", "labels": [], "max_length": 16, "stride": 0, "pad_id": 0, "normalize": True},
+        **{"pictures": {"size": 32}, "similarity": {"logit_scale": 20.0}, "fixed_length": False},
+    },
+    "models": [
+        {
+            **{"path": "a.onnx", "engine": "onnxruntime", "precision": "fp32", "parts": ["b.onnx"]},
+            "towers": {"image": {"path": "a.onnx", **_TOWER}, "text": {"path": "b.onnx", **_TOWER}},
+        }
+    ],
+    "files": [{"path": path, "sha256": "a" * 64, "bytes": 1} for path in ("a.onnx", "b.onnx", "tokenizer.json")],
+}
