@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,21 @@ from edgekit.runtimes.engines.openvino import import_openvino
 
 Model = Any  # openvino.Model; the package comes without types
 Node = Any
+
+
+def convert(source: Any, **more: Any) -> Model:
+    """``source``, an ONNX file's path or a torch module, as an OpenVINO model; silently."""
+    import_openvino()
+    from openvino.tools.ovc import convert_model
+
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on constants that the tracer takes; lengths are none of them
+            return convert_model(source, **more)
+    finally:
+        logging.disable(before)
 
 
 def is_constant(node: Node) -> bool:
@@ -52,6 +69,13 @@ def products(model: Model) -> dict[str, Node]:
     return found
 
 
+def convolutions(model: Model) -> dict[str, Node]:
+    """Every convolution by the name of its module, in order of execution. After :func:`name_nodes`, as products."""
+    kinds = ("Convolution", "GroupConvolution")
+    found = [node for node in model.get_ordered_ops() if node.get_type_name() in kinds]
+    return {_module(node.get_friendly_name()): node for node in found if weight_of(node) is not None}
+
+
 def _module(name: str) -> str:
     """``layers.0.up/MatMul``, or ``__module.layers.0.up/aten::linear/MatMul`` as the converter names what it takes from
 
@@ -59,7 +83,7 @@ def _module(name: str) -> str:
     """
     if name.startswith("__module."):
         return name.removeprefix("__module.").split("/", 1)[0]
-    return name.strip("/").rsplit("/", 1)[0].replace("/", ".")
+    return name.strip("/").removesuffix("/WithoutBiases").rsplit("/", 1)[0].replace("/", ".")
 
 
 def name_nodes(model: Model, output: str) -> None:
@@ -75,6 +99,8 @@ def name_nodes(model: Model, output: str) -> None:
         weight = weight_of(node)
         assert weight is not None
         named.setdefault(weight.get_name(), f"{name}.weight")
+    for name, node in convolutions(model).items():
+        named[node.get_name()] = f"{name}/Convolution"
     inputs = {port.get_node().get_name() for port in model.inputs}
     for place, node in enumerate(model.get_ordered_ops()):
         if node.get_name() not in inputs:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import tempfile
 import time
-import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgekit.distill.clip.dual import is_dual
 from edgekit.distill.encoder import Attention, Encoder
 from edgekit.distill.foreign import is_foreign, open_torch
 from edgekit.evaluate import interleaved, spec_of
-from edgekit.export.ir import Model, name_nodes, save
+from edgekit.export.dual.openvino import export_dual_openvino
+from edgekit.export.ir import Model, convert, name_nodes, save
 from edgekit.export.parity import ExportReport, check
 from edgekit.progress import Progress, Silent
 from edgekit.recipe.stages import ExportConfig
@@ -35,18 +36,21 @@ def export_openvino(
     onnx_folder: Path,
     out: Path,
     config: ExportConfig,
-    texts: list[str],
+    examples: Sequence[Any],
     progress: Progress = Silent(),
 ) -> ExportReport:
     """Write ``out``/model.xml, model.bin, tokenizer.json, task.json and artifact.json.
 
     The encoder in ``torch_folder`` and model.onnx in ``onnx_folder`` are both converted, and timed in turns on
-    ``texts``, one thread, batch 1; of a foreign model its ONNX file alone. Inputs ``input_ids`` and
+    ``examples``, texts, one thread, batch 1; of a foreign model its ONNX file alone. Inputs ``input_ids`` and
     ``attention_mask``, int64 (batch, length); output ``logits`` or ``embeddings``, float32. The same folders and
-    choice give the same bytes.
+    choice give the same bytes. A dual encoder becomes files for each tower, from its ONNX files; its examples are
+    pictures, uint8 (H, W, 3), with captions.
     Raises StageError when the file differs from torch by more than ``config`` allows, or fails at some shape.
     """
-    began = time.perf_counter()
+    if is_dual(torch_folder):
+        return export_dual_openvino(torch_folder, onnx_folder, out, config, examples, progress)
+    began, texts = time.perf_counter(), list(examples)
     encoder = open_torch(torch_folder)
     output = "embeddings" if encoder.config.task == "embed" else "logits"
     out.mkdir(parents=True, exist_ok=True)
@@ -71,27 +75,14 @@ def from_torch(folder: Path) -> Model:
     encoder = Encoder.from_pretrained(folder).float().eval()
     _adapt(encoder)
     ids = torch.ones((2, 5), dtype=torch.int64)
-    with encoder.as_plain():
-        return _convert(encoder, example_input=(ids, ids), input=[import_openvino().PartialShape([-1, -1])] * 2)
+    with encoder.as_plain(), torch.no_grad():
+        sizes = [import_openvino().PartialShape([-1, -1])] * 2
+        return convert(encoder, example_input=(ids, ids), input=sizes)
 
 
 def from_onnx(path: Path) -> Model:
     """The ONNX file at ``path`` as an OpenVINO model."""
-    return _convert(str(path))
-
-
-def _convert(source: Any, **more: Any) -> Model:
-    import_openvino()
-    from openvino.tools.ovc import convert_model
-
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # on constants that the tracer takes; lengths are none of them
-            return convert_model(source, **more)
-    finally:
-        logging.disable(before)
+    return convert(str(path))
 
 
 class _SplitFirst(Attention):

@@ -58,6 +58,10 @@ def open_backend(engine: str, source: Source) -> Backend:
         from edgekit.quantize.onnxruntime import OnnxBackend
 
         return OnnxBackend(source)
+    if engine == "openvino" and source.kind == "convolution":
+        from edgekit.quantize.openvino_convolution import OpenVinoConvolutionBackend
+
+        return OpenVinoConvolutionBackend(source)
     if engine == "openvino":
         from edgekit.quantize.openvino import OpenVinoBackend
 

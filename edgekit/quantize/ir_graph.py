@@ -7,7 +7,7 @@ import numpy as np
 from edgekit.distill import ranges as ranges_file
 from edgekit.distill.ranges import Ranges
 from edgekit.errors import ModelError
-from edgekit.export.ir import Model, Node, constant, is_constant, products, source
+from edgekit.export.ir import Model, Node, constant, convolutions, is_constant, products, source
 from edgekit.quantize.embeddings import quantize_rows
 from edgekit.runtimes.engines.openvino import import_openvino
 
@@ -40,14 +40,14 @@ def replace(node: Node, other: Node) -> None:
 
 
 def restore(quantized: Model, fp32: Model, names: set[str]) -> Model:
-    """A copy of ``quantized`` in which the weight products of modules ``names`` are those of ``fp32`` again.
+    """A copy of ``quantized`` in which the products and convolutions of modules ``names`` are those of ``fp32`` again.
 
     Both models call nodes by the same names. A product reads its input from before any smoothing and rounding, its own
     weights and its own bias, which a quantizer may have corrected for its errors.
     """
     model = quantized.clone()
     nodes = {node.get_friendly_name(): node for node in model.get_ops()}
-    for name, product in products(fp32).items():
+    for name, product in (products(fp32) | convolutions(fp32)).items():
         if name not in names:
             continue
         back = nodes[product.get_friendly_name()]
@@ -62,6 +62,26 @@ def restore(quantized: Model, fp32: Model, names: set[str]) -> Model:
                 nodes[add.get_friendly_name()].input(place).replace_source_output(bias.output(0))
     model.validate_nodes_and_infer_types()
     return model
+
+
+def drop_idle_rounding(model: Model) -> None:
+    """Take out, in place, activations' FakeQuantize nodes that serve no INT8 product or convolution any more.
+
+    One that is added to another value serves what reads the sum.
+    """
+    parts = (products(model) | convolutions(model)).values()
+    int8 = {node.get_name() for node in parts if not is_constant(source(node, 1))}
+    for node in reversed(model.get_ordered_ops()):
+        if node.get_type_name() == "FakeQuantize" and not is_constant(source(node, 0)) and not _serves(node, int8):
+            for reader in node.output(0).get_target_inputs():
+                reader.replace_source_output(node.input_value(0))
+    model.validate_nodes_and_infer_types()
+
+
+def _serves(node: Node, int8: set[str]) -> bool:
+    readers = [port.get_node() for port in node.output(0).get_target_inputs()]
+    through = ("Add", "Clamp", "Relu", "FakeQuantize")
+    return any(one.get_name() in int8 or (one.get_type_name() in through and _serves(one, int8)) for one in readers)
 
 
 def with_ranges(model: Model, ranges: Ranges) -> Model:
@@ -92,7 +112,16 @@ def with_ranges(model: Model, ranges: Ranges) -> Model:
 
 def sizes(model: Model) -> dict[str, int]:
     """The number of weights of every product of float ``model``, by its module's name."""
-    return {name: int(np.prod(source(product, 1).shape)) for name, product in products(model).items()}
+    return _sizes(products(model))
+
+
+def all_sizes(model: Model) -> dict[str, int]:
+    """The number of weights of every product and convolution of float ``model``, by its module's name."""
+    return _sizes(products(model) | convolutions(model))
+
+
+def _sizes(parts: dict[str, Node]) -> dict[str, int]:
+    return {name: int(np.prod(source(part, 1).shape)) for name, part in parts.items()}
 
 
 def _takes_rows(node: Node) -> bool:
