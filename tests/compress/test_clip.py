@@ -65,13 +65,15 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_pictures_and_texts_go_through_the_same_stages(job: Path, tmp_path: Path) -> None:
-    recipe = load_recipe(job, {"precision": "fp32"})
+    recipe = load_recipe(job, {"precision": "w8a8,fp32"})
     result = compress(recipe, tmp_path / "x.edge", cache_dir=tmp_path / "cache")
-    assert [record.stage for record in result.stages] == ["teach", "distill", "prune", "export", "pack"]
+    assert [record.stage for record in result.stages] == ["teach", "distill", "prune", "export", "quantize", "pack"]
     assert all(record.metric == "recall_at_1" for record in result.stages)
     assert result.stages[1].size_bytes < result.stages[0].size_bytes
     manifest = open_bundle(result.bundle).manifest
     assert manifest.task.task == "clip" and manifest.task.pictures is not None
+    made = {(model.engine, model.precision) for model in manifest.models}
+    assert made == {("onnxruntime", "fp32"), ("onnxruntime", "w8a8")}
     assert verify(result.bundle).ok
     model = load(result.bundle)
     picture = np.zeros((48, 64, 3), np.uint8)
