@@ -152,7 +152,7 @@ class LiteRtEngine:
         """
         rows, length = ids.shape
         with self._lock:
-            bucket = self._ready.get(length) or self._bucket(self._alone, length)
+            bucket = self._bucket(self._alone, length)
             engine, outputs = self._engine, []
             bucket.ids[0, length:] = 0
             try:
@@ -169,7 +169,8 @@ class LiteRtEngine:
         """The smallest bucket for ``length`` tokens, which gets its memory when it is first needed."""
         if not self._buckets:
             raise EngineError(f"{self.package}: inputs", found=list(self.inputs), expected="token ids and mask")
-        return self._bucket(self._buckets, length)
+        bucket = self._ready[length] = self._bucket(self._buckets, length)
+        return bucket
 
     def _bucket(self, buckets: list[_Bucket], length: int) -> _Bucket:
         bucket = next((b for b in buckets if b.length >= length), None)
@@ -185,7 +186,6 @@ class LiteRtEngine:
             except Exception as error:
                 raise EngineError(f"{self.package}: {bucket.length} tokens", found=_short(error)) from None
             self._allocated.add(bucket.subgraph)
-        self._ready[length] = bucket
         return bucket
 
     @classmethod
