@@ -12,6 +12,7 @@ from edgekit.errors import StageError
 from edgekit.export.tflite import Graph, Model, Tensor, add_buffer, add_operator_code, constant, kind, shape_of
 
 PREFIX = "tokens_"  # of a signature's name; its length follows
+WEIGHTED = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D")  # operators whose second input is a weight
 _CANDIDATES = (61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109, 113, 127)
 
 
@@ -111,7 +112,7 @@ def name_graphs(model: Model) -> None:
         for index, operator in enumerate(graph.operators):
             what = kind(model, operator)
             name = f"{what.lower()}.{index}"
-            if what == "FULLY_CONNECTED" and constant(model, graph.tensors[operator.inputs[1]]) is not None:
+            if what in WEIGHTED and constant(model, graph.tensors[operator.inputs[1]]) is not None:
                 weight = int(operator.inputs[1])
                 known = weight in products
                 first = products.setdefault(weight, f"product.{len(products)}")

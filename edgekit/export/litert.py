@@ -7,10 +7,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
+from edgekit.distill.clip.dual import is_dual
 from edgekit.distill.encoder import Encoder, EncoderConfig
 from edgekit.distill.foreign import Foreign, open_torch
 from edgekit.errors import MissingDependencyError, StageError
@@ -30,10 +34,9 @@ try:
 except ImportError as error:
     sys.exit(f"cannot be imported: {error}")
 made = litert_torch
-for length in map(int, sys.argv[2:]):
-    program = torch.export.load(f"{sys.argv[1]}/{length}.pt2")
-    inputs = {name: torch.ones((1, length), dtype=torch.int32) for name in ("input_ids", "attention_mask")}
-    made = made.signature(f"tokens_{length}", program.module(), sample_kwargs=inputs)
+for name in sys.argv[2:]:
+    program = torch.export.load(f"{sys.argv[1]}/{name}.pt2")
+    made = made.signature(name, program.module(), sample_kwargs=torch.load(f"{sys.argv[1]}/{name}.pt"))
 made.convert().export(f"{sys.argv[1]}/made.tflite")
 """
 
@@ -43,7 +46,7 @@ def export_litert(
     out: Path,
     config: ExportConfig,
     lengths: list[int],
-    texts: list[str],
+    examples: Sequence[Any],
     progress: Progress = Silent(),
     engine: str = "litert",
 ) -> ExportReport:
@@ -51,10 +54,16 @@ def export_litert(
 
     One signature a length, ``tokens_16``, int32 (1, 16) ``input_ids`` and ``attention_mask``; those of ``lengths`` up
     to the task's ``max_length``, and that one. All share their weights. ``engine``: litert or tflite-runtime, which
-    runs the same file. The same folder and lengths give the same bytes.
+    runs the same file. The same folder and lengths give the same bytes. ``examples``: texts, that parity is measured
+    on. A dual encoder becomes a file for each tower, as :func:`edgekit.export.dual.litert.export_dual_litert` says; its
+    examples are pictures, uint8 (H, W, 3), with captions.
     Raises StageError when the file differs from torch by more than ``config`` allows, or cannot be made.
     """
-    began = time.perf_counter()
+    if is_dual(torch_folder):
+        from edgekit.export.dual.litert import export_dual_litert
+
+        return export_dual_litert(torch_folder, out, config, lengths, examples, progress, engine)
+    began, texts = time.perf_counter(), list(examples)
     encoder = open_torch(torch_folder)
     longest = encoder.config.max_tokens
     buckets = sorted({n for n in lengths if n < longest} | {longest})
@@ -101,13 +110,25 @@ def _dimensions(config: EncoderConfig) -> set[int]:
 
 def _converted(form: TfliteForm | ForeignForm, lengths: list[int]) -> bytes:
     """``form`` at each of ``lengths``, as litert-torch writes it."""
+    names = ("input_ids", "attention_mask")
+    return converted(
+        form, {f"tokens_{n}": {name: torch.ones((1, n), dtype=torch.int32) for name in names} for n in lengths}
+    )
+
+
+def converted(module: nn.Module, signatures: dict[str, dict[str, Tensor]]) -> bytes:
+    """``module`` with a signature for each of ``signatures``, by name, as litert-torch writes it.
+
+    Each is inputs by name, whose shapes and dtypes are the signature's. Raises MissingDependencyError, or StageError
+    where the module cannot be converted.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        for length in lengths:
-            inputs = {name: torch.ones((1, length), dtype=torch.int32) for name in ("input_ids", "attention_mask")}
+        for name, inputs in signatures.items():
             with torch.no_grad():
-                torch.export.save(torch.export.export(form, (), inputs), Path(folder) / f"{length}.pt2")
+                torch.export.save(torch.export.export(module, (), inputs), Path(folder) / f"{name}.pt2")
+            torch.save(inputs, Path(folder) / f"{name}.pt")
         # -P: nothing of the folder that the caller stands in can take the place of a package
-        command = [sys.executable, "-P", "-c", _CHILD, folder, *map(str, lengths)]
+        command = [sys.executable, "-P", "-c", _CHILD, folder, *signatures]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         made = Path(folder) / "made.tflite"
         if done.returncode == 0 and made.is_file():

@@ -8,7 +8,6 @@ only where another reads it. The form follows from the set of modules that are q
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -24,14 +23,6 @@ Bias = dict[str, NDArray[np.float32]]  # what a module's bias is moved by
 _BOUNDED = ("Relu", "Clip")
 _ROUNDED = 255
 SEVEN_BITS = 63
-
-
-@dataclass(frozen=True)
-class Form:
-    """``sums``: residual additions are INT8 too; ``reduced``: weights of 7 bits."""
-
-    sums: bool = True
-    reduced: bool = False
 
 
 def modules(graph: Graph) -> dict[str, onnx.NodeProto]:
@@ -65,17 +56,19 @@ def rounded_values(model: onnx.ModelProto) -> list[str]:
 
 
 def quantized(
-    model: onnx.ModelProto, ranges: Ranges, names: Iterable[str], form: Form = Form(), bias: Bias | None = None
+    model: onnx.ModelProto, ranges: Ranges, names: Iterable[str], reduced: bool = False, bias: Bias | None = None
 ) -> onnx.ModelProto:
-    """A copy of float ``model`` whose modules ``names`` are INT8. ``ranges``: least and largest of every value."""
+    """A copy of float ``model`` whose modules ``names`` are INT8. ``ranges``: least and largest of every value.
+
+    ``reduced``: weights of 7 bits. ``bias``: what the biases of Convs are moved by.
+    """
     graph = Graph(copy(model))
     wanted = set(names)
     parts = {name: node for name, node in modules(graph).items() if name in wanted}
     made = {result_of(graph, node): node for node in parts.values() if node.op_type == "Conv"}
-    if form.sums:
-        for node in _sums(graph):
-            if all(name in made for name in node.input):
-                made[node.output[0]] = node
+    for node in _sums(graph):
+        if all(name in made for name in node.input):
+            made[node.output[0]] = node
     asked = {node.input[0] for node in parts.values()} - set(made)
     nodes: list[onnx.NodeProto] = []
     rounded = {value: _pair(graph, value, ranges[value]) for value in (*made, *sorted(asked))}
@@ -85,7 +78,7 @@ def quantized(
     for name, node in parts.items():
         if node.input[0] in asked:
             node.input[0] = rounded[node.input[0]][1].output[0]
-        nodes += _weights(graph, node, rounded, form.reduced, (bias or {}).get(name))
+        nodes += _weights(graph, node, rounded, reduced, (bias or {}).get(name))
     for port in graph.proto.input:
         nodes += rounded.get(port.name, ())
     for node in graph.proto.node:

@@ -25,14 +25,17 @@ from edgekit.quantize.tflite_edits import float16_weights, int8_rows
 from edgekit.runtimes.engines.litert import without_notes
 
 _PRODUCT = qtyping.TFLOperationName.FULLY_CONNECTED
+_CONVOLUTIONS = (qtyping.TFLOperationName.CONV_2D, qtyping.TFLOperationName.DEPTHWISE_CONV_2D)
 _CALIBRATED = 64  # feeds; each takes tens of milliseconds, as every tensor of the graph is looked at
-# Names of candidates: weights of products are INT8, one scale a row, in all but fp16.
-_RECIPES: dict[str, Callable[[recipe_manager.RecipeManager], None]] = {
-    "dynamic": lambda recipe: recipe.add_dynamic_config(".*", _PRODUCT, 8),
-    "static": lambda recipe: recipe.add_static_config(".*", _PRODUCT, 8, 8),
-    "static-a16": lambda recipe: recipe.add_static_config(".*", _PRODUCT, 16, 8),
-    "weight-only": lambda recipe: recipe.add_weight_only_config(".*", _PRODUCT, 8),
-    "fp16": lambda recipe: None,
+_IDS = "input_ids"
+# Names of candidates: weights of products are INT8, one scale a row, in all but fp16; of convolutions likewise, one
+# scale a channel, where there are any.
+_RECIPES: dict[str, Callable[[recipe_manager.RecipeManager, Any], None]] = {
+    "dynamic": lambda recipe, kind: recipe.add_dynamic_config(".*", kind, 8),
+    "static": lambda recipe, kind: recipe.add_static_config(".*", kind, 8, 8),
+    "static-a16": lambda recipe, kind: recipe.add_static_config(".*", kind, 16, 8),
+    "weight-only": lambda recipe, kind: recipe.add_weight_only_config(".*", kind, 8),
+    "fp16": lambda recipe, kind: None,
 }
 # tflite-runtime 2.14 knows one scale a matrix where activations are ranged at run time, and answers wrongly without a
 # word where there is one a row.
@@ -55,6 +58,7 @@ class LiteRtBackend:
         self._source = source.fp32 / "model.tflite"
         self._data = self._source.read_bytes()
         self._feeds, self._embeddings = source.feeds, source.embeddings_int8
+        self._kinds = (_PRODUCT, *_CONVOLUTIONS) if source.kind == "convolution" else (_PRODUCT,)
 
     def variants(self, name: str) -> Iterator[tuple[str, Callable[[], Plan]]]:
         yield name, partial(self._plan, name)
@@ -70,7 +74,7 @@ class LiteRtBackend:
         graph = model.subgraphs[0]
         found = {}
         for operator in graph.operators:
-            if tflite.kind(model, operator) == "FULLY_CONNECTED":
+            if tflite.kind(model, operator) in {kind.value for kind in self._kinds}:
                 weight = graph.tensors[operator.inputs[1]]
                 if tflite.constant(model, weight) is not None:
                     name = weight.name.decode().partition("/")[2].removesuffix(".weight")
@@ -83,10 +87,12 @@ class LiteRtBackend:
     def recipe(self, model: Plan) -> list[dict[str, Any]]:
         """What ai-edge-quantizer is told, as its JSON. fp16 and the embedding table are made without it."""
         recipes = recipe_manager.RecipeManager()
-        _RECIPES[model.candidate](recipes)
+        for kind in self._kinds:
+            _RECIPES[model.candidate](recipes, kind)
         for name in sorted(model.kept):
-            scope = f"/{re.escape(name)};$"
-            recipes.add_quantization_config(scope, _PRODUCT, algorithm_key=AlgorithmName.NO_QUANTIZE)
+            for kind in self._kinds:
+                scope = f"/{re.escape(name)};$"
+                recipes.add_quantization_config(scope, kind, algorithm_key=AlgorithmName.NO_QUANTIZE)
         found: list[dict[str, Any]] = recipes.get_quantization_recipe()
         return found
 
@@ -114,12 +120,13 @@ class LiteRtBackend:
         A moving average instead of the extremes cuts off the logits of a classifier.
         """
         recipes = recipe_manager.RecipeManager()
-        _RECIPES["static"](recipes)
+        for kind in self._kinds:
+            _RECIPES["static"](recipes, kind)
         graphs = [g.name.decode() for g in tflite.read(self._data).subgraphs]
-        lengths = sorted(int(name.removeprefix(PREFIX)) for name in graphs)
+        feeds = self._feeds[:_CALIBRATED]
         with _quiet():
             found = calibrator.Calibrator(self._data, 1, qsv_update_func=qsv_utils.min_max_update)
-            found.calibrate(_padded(self._feeds[:_CALIBRATED], lengths), recipes)
+            found.calibrate(_padded(feeds, graphs) if _IDS in feeds[0] else {graphs[0]: feeds}, recipes)
         common: dict[str, dict[str, Any]] = {}
         for name, seen in found.get_model_qsvs().items():
             if "min" in seen:
@@ -128,15 +135,17 @@ class LiteRtBackend:
                     np.minimum(known["min"], seen["min"]),
                     np.maximum(known["max"], seen["max"]),
                 )
-        return {f"{length}/{name}": dict(seen) for length in lengths for name, seen in common.items()}
+        stems = [name.removeprefix(PREFIX) for name in graphs]
+        return {f"{stem}/{name}": dict(seen) for stem in stems for name, seen in common.items()}
 
 
-def _padded(feeds: list[Feed], lengths: list[int]) -> dict[str, list[Feed]]:
+def _padded(feeds: list[Feed], graphs: list[str]) -> dict[str, list[Feed]]:
     """Feeds for each signature that has any, int32 (1, length), as the runtime pads them."""
+    lengths = sorted(int(name.removeprefix(PREFIX)) for name in graphs)
     found: dict[str, list[Feed]] = {}
     for feed in feeds:
-        length = next(n for n in lengths if n >= feed["input_ids"].shape[1])
-        room = ((0, 0), (0, length - feed["input_ids"].shape[1]))
+        length = next(n for n in lengths if n >= feed[_IDS].shape[1])
+        room = ((0, 0), (0, length - feed[_IDS].shape[1]))
         padded = {name: np.pad(value, room).astype(np.int32) for name, value in feed.items()}
         found.setdefault(f"{PREFIX}{length}", []).append(padded)
     return found

@@ -12,7 +12,7 @@ from onnx import helper
 
 from edgekit.export.graph import Graph, copy
 from edgekit.quantize.backend import Feed
-from edgekit.quantize.convolution import Bias, Form, Ranges, modules, quantized, rounded_values
+from edgekit.quantize.convolution import Bias, Ranges, modules, quantized, rounded_values
 from edgekit.runtimes.threads import usable_cpus
 
 CORRECTED = 8  # feeds, run as one batch; 16 gave EfficientNet-Lite0 no more
@@ -38,24 +38,23 @@ def values(model: onnx.ModelProto, names: list[str], feeds: list[Feed]) -> Itera
         yield [by_name[name] if name in by_name else feed[name] for name in names]
 
 
-def observed(model: onnx.ModelProto, feeds: list[Feed], clip: float = 0.0) -> Ranges:
+def observed(model: onnx.ModelProto, feeds: list[Feed]) -> Ranges:
     """Least and largest of every value that may be rounded: the mean over ``feeds`` of each feed's own.
 
-    ``clip``: how far each is taken from that mean (0) to the extreme of all feeds (1).
+    Centred cosine of EfficientNet-Lite0 in these ranges 0.9861, in the extremes of all feeds 0.9849.
     """
     names = rounded_values(model)
     spans = np.array([[(x.min(), x.max()) for x in found] for found in values(model, names, feeds)], np.float64)
     mean = spans.mean(0)
-    ends = np.stack([spans[:, :, 0].min(0), spans[:, :, 1].max(0)], 1)
-    return {name: (float(a), float(b)) for name, (a, b) in zip(names, mean + clip * (ends - mean), strict=True)}
+    return {name: (float(low), float(high)) for name, (low, high) in zip(names, mean, strict=True)}
 
 
 def corrected(
     model: onnx.ModelProto,
     ranges: Ranges,
     names: list[str],
-    form: Form,
     feeds: list[Feed],
+    reduced: bool = False,
 ) -> Bias:
     """What each Conv's bias is moved by so that the mean of each channel is as in float.
 
@@ -68,7 +67,7 @@ def corrected(
     batch = [{key: np.concatenate([feed[key] for feed in feeds[:CORRECTED]]) for key in feeds[0]}]
     expected = _means(model, outputs, batch)
     for (name, node), wanted in zip(parts.items(), expected, strict=True):
-        (found,) = _means(quantized(model, ranges, names, form, bias), [node.output[0]], batch)
+        (found,) = _means(quantized(model, ranges, names, reduced, bias), [node.output[0]], batch)
         bias[name] = (wanted - found).astype(np.float32)
     return bias
 

@@ -16,7 +16,7 @@ import onnx
 from edgekit.export.graph import Graph, save
 from edgekit.quantize import convolution, observe
 from edgekit.quantize.backend import Source
-from edgekit.quantize.convolution import Bias, Form, Ranges
+from edgekit.quantize.convolution import Bias, Ranges
 from edgekit.quantize.weights import fp16
 from edgekit.runtimes.isa import saturates
 
@@ -27,8 +27,9 @@ CALIBRATED = 64  # feeds
 class Plan:
     """A candidate and the modules that it leaves in float. The graph is made of it when it is written."""
 
-    form: Form | None  # None: float16 weights
+    reduced: bool  # weights of 7 bits
     bias: Bias
+    half: bool = False  # float16 weights, and nothing else
     kept: frozenset[str] = frozenset()
 
 
@@ -45,14 +46,14 @@ class OnnxConvolutionBackend:
     def variants(self, name: str) -> Iterator[tuple[str, Callable[[], Plan]]]:
         """Of ``static`` and ``fp16``; none of any other."""
         if name == "fp16":
-            yield name, lambda: Plan(None, {})
+            yield name, lambda: Plan(False, {}, half=True)
         elif name == "static":
             asked = self.source.reduce_range
             both = asked == "auto" and saturates()
             for reduced in (True, False) if both else (asked is True,):
                 end = "-reduce-range" if reduced else ""
-                yield f"static{end}", partial(self._static, Form(reduced=reduced))
-                yield f"static-float-sums{end}", partial(self._static, Form(sums=False, reduced=reduced))
+                yield f"static{end}", partial(self._corrected, reduced)
+                yield f"static-own-biases{end}", partial(Plan, reduced, {})
 
     def matrices(self) -> dict[str, int]:
         graph = Graph(self.base)
@@ -66,14 +67,14 @@ class OnnxConvolutionBackend:
 
     def graph(self, model: Plan) -> onnx.ModelProto:
         """The ONNX model of ``model``."""
-        if model.form is None:
+        if model.half:
             return fp16(self.base)
         names = [name for name in self.names if name not in model.kept]
-        return convolution.quantized(self.base, self._ranges, names, model.form, model.bias)
+        return convolution.quantized(self.base, self._ranges, names, model.reduced, model.bias)
 
     @cached_property
     def _ranges(self) -> Ranges:
         return observe.observed(self.base, self.source.feeds[:CALIBRATED])
 
-    def _static(self, form: Form) -> Plan:
-        return Plan(form, observe.corrected(self.base, self._ranges, self.names, form, self.source.feeds))
+    def _corrected(self, reduced: bool) -> Plan:
+        return Plan(reduced, observe.corrected(self.base, self._ranges, self.names, self.source.feeds, reduced))
