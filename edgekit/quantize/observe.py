@@ -15,7 +15,7 @@ from edgekit.quantize.backend import Feed
 from edgekit.quantize.convolution import Bias, Ranges, modules, quantized, rounded_values
 from edgekit.runtimes.threads import usable_cpus
 
-CORRECTED = 8  # feeds, run as one batch; 16 gave EfficientNet-Lite0 no more
+CORRECTED = 8  # feeds, run as one batch
 
 
 def values(model: onnx.ModelProto, names: list[str], feeds: list[Feed]) -> Iterator[list[NDArray[np.float32]]]:
