@@ -21,7 +21,6 @@ from edgekit.cache import cache_dir
 from edgekit.errors import MissingDependencyError
 from edgekit.progress import Progress, Silent
 
-MIRROR = "http://deb.debian.org/debian"
 SUITE = "bookworm"
 PYTHON, GLIBC_MINOR = "3.11", 36  # what the suite has
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -72,9 +71,10 @@ def folder() -> Path:
     return cache_dir().resolve() / "userland" / hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def userland(progress: Progress = Silent(), mirror: str = MIRROR) -> Path:
+def userland(progress: Progress = Silent(), mirror: str = "") -> Path:
     """The userland's folder, built on first use (about 310 MB): ``usr`` and ``lib`` as on Debian, wheels in ``site``.
 
+    ``mirror``: where Debian's packages are; "" is where this machine's own apt gets them.
     Raises ``MissingDependencyError`` naming what is not there: apt, Debian's keys, pip, the network.
     """
     target = folder()
@@ -97,7 +97,7 @@ def userland(progress: Progress = Silent(), mirror: str = MIRROR) -> Path:
     with tempfile.TemporaryDirectory(prefix=f"{target.name}.partial-", dir=target.parent) as work:
         root = Path(work) / "root"
         root.mkdir()
-        _unpack_debian(root, Path(work) / "apt", mirror)
+        _unpack_debian(root, Path(work) / "apt", mirror or debian_mirror())
         _unpack_wheels(root / "site")
         try:
             os.rename(root, target)
@@ -105,6 +105,23 @@ def userland(progress: Progress = Silent(), mirror: str = MIRROR) -> Path:
             if not target.is_dir():  # else another process was first, with the same content
                 raise
     return target
+
+
+def debian_mirror() -> str:
+    """The address that this machine's apt has for the suite. Raises ``MissingDependencyError`` where it has none."""
+    command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", f"Release: {SUITE}"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False).stdout.split()
+    except OSError:
+        listed = []
+    if not listed:
+        raise MissingDependencyError(
+            f"Debian {SUITE}",
+            found="no such suite in this machine's apt",
+            expected="a line for it in its sources",
+            fix=f"Emulate on a machine with Debian {SUITE}, or add its main suite to apt's sources.",
+        )
+    return listed[0]
 
 
 def _unpack_debian(root: Path, apt: Path, mirror: str) -> None:

@@ -19,7 +19,7 @@ def open_predictor(folder: Path, threads: int = 1) -> Predictor:
     ``threads`` is what a single answer runs with. Raises ModelError when the folder holds neither.
     """
     if not artifact.is_artifact(folder):
-        from edgekit.distill.clip.folder import is_dual
+        from edgekit.distill.clip.dual import is_dual
 
         if is_dual(folder):
             from edgekit.evaluate.torch_dual import TorchDualPredictor

@@ -6,6 +6,7 @@ preprocessing.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -44,12 +45,12 @@ class Predictor(Protocol):
         """One inference from input to answer, batch 1: what latency is measured on."""
 
 
-class TextPredictor:
+class TextPredictor(ABC):
     """What models of texts share: answers to a whole set, in their order."""
 
+    @abstractmethod
     def outputs(self, texts: Sequence[str], progress: Progress = Silent()) -> Any:
         """float32 (n, C) logits, (n, D) embeddings, or for tag a list of (words, C), in the order of ``texts``."""
-        raise NotImplementedError  # every subclass answers
 
     def predict(self, data: HeldOut, progress: Progress = Silent()) -> Outputs:
         """Outputs for a whole set: one matrix (a list for tag), or for pairs the tuple of both sides' embeddings."""

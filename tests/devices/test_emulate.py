@@ -15,7 +15,7 @@ from edgekit.bundle import Bundle, Manifest, ModelFile, open_bundle, write
 from edgekit.cli.main import run
 from edgekit.devices import arm_parity, emulate
 from edgekit.devices.emulate import Answers
-from edgekit.devices.userland import MIRROR, SUITE, userland
+from edgekit.devices.userland import SUITE, debian_mirror, userland
 from edgekit.errors import InputError, MissingDependencyError
 from edgekit.runtimes import artifact
 from edgekit.runtimes.check import golden_of
@@ -43,9 +43,10 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     except MissingDependencyError as error:
         pytest.skip(str(error))
     try:
-        urllib.request.urlopen(f"{MIRROR}/dists/{SUITE}/InRelease", timeout=20).close()
-    except OSError as error:
-        pytest.skip(f"{MIRROR} cannot be reached: {error}")
+        mirror = debian_mirror()
+        urllib.request.urlopen(f"{mirror.rstrip('/')}/dists/{SUITE}/InRelease", timeout=20).close()
+    except (MissingDependencyError, OSError) as error:
+        pytest.skip(f"Debian's packages cannot be reached: {error}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEKIT_CACHE", str(tmp_path_factory.mktemp("userland")))
         userland()
@@ -200,3 +201,14 @@ def test_a_userland_that_cannot_be_fetched_leaves_nothing(monkeypatch: pytest.Mo
     with pytest.raises(MissingDependencyError, match=f"arm64 packages of Debian {SUITE} cannot be fetched"):
         userland(mirror="http://127.0.0.1:9/debian")
     assert list((tmp_path / "userland").iterdir()) == []
+
+
+def test_a_machine_whose_apt_lacks_the_suite_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if shutil.which("apt-get") is None:
+        pytest.skip("apt-get is missing")
+    (tmp_path / "apt.conf").write_text(
+        f'Dir::Etc::SourceList "{tmp_path}/none"; Dir::Etc::SourceParts "{tmp_path}/none";'
+    )
+    monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
+    with pytest.raises(MissingDependencyError, match="no such suite"):
+        debian_mirror()

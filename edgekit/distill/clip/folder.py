@@ -10,20 +10,15 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from edgekit.distill.clip.config import DualConfig
-from edgekit.distill.clip.dual import MODEL_TYPE, DualEncoder
+from edgekit.distill.clip.dual import DualEncoder
 from edgekit.distill.clip.pairs import Pairs
-from edgekit.distill.source import read_config, read_tokenizer
+from edgekit.distill.source import read_tokenizer
 from edgekit.progress import Progress, Silent, track
 from edgekit.runtimes.context import ClipTokenizer
 
 Embeddings = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 _BATCH = 64
-
-
-def is_dual(folder: Path) -> bool:
-    """Whether ``folder`` holds what :func:`save` writes."""
-    return (folder / "config.json").is_file() and read_config(folder).get("model_type") == MODEL_TYPE
 
 
 def save(model: DualEncoder, tokenizer: Tokenizer, folder: Path) -> None:

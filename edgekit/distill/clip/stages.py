@@ -11,8 +11,8 @@ from tokenizers import Tokenizer
 
 from edgekit.data import PictureSplits, PictureTextSet
 from edgekit.distill.clip.config import TextConfig
-from edgekit.distill.clip.dual import DualEncoder
-from edgekit.distill.clip.folder import embed, is_dual, load, reader, save
+from edgekit.distill.clip.dual import DualEncoder, is_dual
+from edgekit.distill.clip.folder import embed, load, reader, save
 from edgekit.distill.clip.huggingface import import_dual
 from edgekit.distill.clip.objective import PairObjective, Targets
 from edgekit.distill.clip.pairs import make_pairs

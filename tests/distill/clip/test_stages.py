@@ -13,7 +13,8 @@ import torch
 from edgekit.data import PictureTextSet, load_parts
 from edgekit.data.pictures import PictureSplits
 from edgekit.distill import families
-from edgekit.distill.clip.folder import embed, is_dual, load, reader
+from edgekit.distill.clip.dual import is_dual
+from edgekit.distill.clip.folder import embed, load, reader
 from edgekit.distill.clip.pairs import make_pairs
 from edgekit.errors import ModelError, RecipeError
 from edgekit.evaluate import score
