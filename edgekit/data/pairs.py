@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from edgekit.data.captions import read_captions
+from edgekit.data.embeddings import CachedEmbeddings, read_embeddings
 from edgekit.data.parts import make_parts
 from edgekit.data.pictures import PictureSplits, PictureTextSet, fingerprint
 from edgekit.data.rendered import NAME, RenderedConfig, load_rendered
+from edgekit.data.tables import count
 from edgekit.errors import DataError, RecipeError
 from edgekit.recipe import DataConfig, Source
 
@@ -31,7 +33,11 @@ def load_pairs(data: DataConfig, seed: int) -> PictureSplits[PictureTextSet]:
         for part, source in (("test", _only(data.test, "test")), ("validation", _only(data.validation, "validation")))
     }
     fractions = {"test": data.test_fraction, "validation": data.validation_fraction}
-    splits = make_parts(_read(train), given, fractions, seed, train.path)
+    whole = _read(train)
+    for part, ready in given.items():
+        if ready is not None and (ready.targets is None) != (whole.targets is None):
+            raise RecipeError(f"data.{part}.embeddings", found="not as data.train", expected="all parts or none")
+    splits = make_parts(whole, given, fractions, seed, train.path)
     if data.max_examples and data.max_examples < len(splits.train):
         rows = np.sort(np.random.default_rng(seed).permutation(len(splits.train))[: data.max_examples])
         rule = f"train: {data.max_examples} of {len(splits.train)} pictures, drawn by seed {seed}"
@@ -50,7 +56,7 @@ def _only(sources: list[Source] | None, part: str) -> Source | None:
 
 
 def _read(source: Source) -> PictureTextSet:
-    return read_captions(
+    data = read_captions(
         source.path,
         folder=source.folder,
         image=source.image,
@@ -59,3 +65,26 @@ def _read(source: Source) -> PictureTextSet:
         encoding=source.encoding,
         limit=source.limit,
     )
+    return data if source.embeddings is None else with_targets(data, read_embeddings(source.embeddings))
+
+
+def with_targets(data: PictureTextSet, cached: CachedEmbeddings) -> PictureTextSet:
+    """``data`` with the embeddings of ``cached``, brought to unit length; pictures that it does not name are left out.
+
+    Raises DataError when it names none of them.
+    """
+    known = set(cached.names)
+    rows = [row for row, name in enumerate(data.pictures.names) if name in known]
+    if not rows:
+        raise DataError(
+            "cached embeddings",
+            found=f"none of {count(len(data), 'picture')}, such as {data.pictures.names[0]}",
+            expected="the names of the pictures as the captions have them",
+        )
+    kept = data.take(rows)
+    targets = cached.of([data.pictures.names[row] for row in rows])
+    rules = [*data.rules, *cached.rules]
+    if len(rows) < len(data):
+        rules.append(f"{count(len(data) - len(rows), 'picture')} dropped: no embedding of the cached teacher")
+    targets = targets / np.linalg.norm(targets, axis=1, keepdims=True)
+    return replace(kept, targets=targets.astype(np.float32), rules=rules)

@@ -143,6 +143,7 @@ class PictureTextSet:
     captions: list[str]
     picture_of: npt.NDArray[np.int64]  # (captions,): the row of the picture that each belongs to, ascending
     rules: list[str] = field(default_factory=list)  # what was decided while reading
+    targets: npt.NDArray[np.float32] | None = None  # (pictures, D) of a cached teacher, unit length
 
     def __post_init__(self) -> None:
         of = self.picture_of
@@ -152,6 +153,8 @@ class PictureTextSet:
             raise DataError(
                 "captions", found="other picture numbers", expected="each picture's, ascending, none without a caption"
             )
+        if self.targets is not None and (self.targets.ndim != 2 or len(self.targets) != len(self.pictures)):
+            raise DataError("targets", found=f"shape {self.targets.shape}", expected=f"({len(self.pictures)}, D)")
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -166,7 +169,10 @@ class PictureTextSet:
             captions += own
             counts.append(len(own))
         return PictureTextSet(
-            self.pictures.take(rows), captions, np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+            self.pictures.take(rows),
+            captions,
+            np.repeat(np.arange(len(counts), dtype=np.int64), counts),
+            targets=None if self.targets is None else self.targets[np.asarray(rows, np.int64)],
         )
 
     def sample(self, count: int, seed: int) -> list[Any]:
@@ -190,6 +196,8 @@ class PictureTextSet:
         yield from (digest.encode() for digest in self.pictures.digests)
         yield from (caption.encode() for caption in self.captions)
         yield self.picture_of.astype("<i8").tobytes()
+        if self.targets is not None:
+            yield self.targets.astype("<f4").tobytes()
 
 
 @dataclass(frozen=True)

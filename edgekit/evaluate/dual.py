@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from edgekit.errors import DataError
 from edgekit.evaluate import intervals
+from edgekit.evaluate.closeness import closeness
 from edgekit.evaluate.compare import Drop
 from edgekit.evaluate.metrics import Score
 from edgekit.evaluate.outputs import Array, Outputs
@@ -28,11 +29,25 @@ def sides(outputs: Outputs) -> tuple[Array, Array]:
     return outputs
 
 
+def answered(images: Array, texts: Array, data: PictureTextSet) -> Outputs:
+    """Embeddings of pictures (P, D) and captions (C, D). For a model without texts, (0, D), its cached teacher's stand.
+
+    Each caption is then what the teacher says of its picture, so that recall tells how well it is found. Raises
+    DataError where there is no cached teacher either.
+    """
+    if len(texts):
+        return images, texts
+    if data.targets is None:
+        raise DataError("captions", found="a model without a text tower", expected="one, or a cached teacher's targets")
+    return images, data.targets[data.picture_of]
+
+
 def recall(outputs: Outputs, data: PictureTextSet) -> Score:
     """Mean of R@1 text to image and image to text, ``recall_at_1``; 95 % bootstrap over pictures with their captions.
 
     ``per_item`` (P,): the same mean for each picture: how many of its captions find it, and whether it finds one of
-    them. ``details``: R@1, R@5 and R@10 of each direction, such as ``text_to_image_r5``.
+    them. ``details``: R@1, R@5 and R@10 of each direction, such as ``text_to_image_r5``; with a cached teacher the
+    cosines of :func:`closeness` of the pictures' embeddings with its own.
     """
     found = retrieve(*sides(outputs), data.picture_of)
     each = _each(found)
@@ -42,6 +57,8 @@ def recall(outputs: Outputs, data: PictureTextSet) -> Score:
         for name, ranked in ((TEXT_TO_IMAGE, found.text_to_image), (IMAGE_TO_TEXT, found.image_to_text))
         for k in DEPTHS
     }
+    if data.targets is not None and data.targets.shape == outputs[0].shape:
+        details |= {name: score.value for name, score in closeness(data.targets, sides(outputs)[0]).items()}
     return Score(METRIC, float(each.mean()), low, high, len(each), each, details)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgekit.data.pictures import PictureTextSet
+from edgekit.evaluate.dual import answered
 from edgekit.evaluate.outputs import Outputs
 from edgekit.progress import Progress, Silent, track
 
@@ -32,7 +33,8 @@ class DualRuntimePredictor:
     def predict(self, data: HeldOut, progress: Progress = Silent()) -> Outputs:
         """Embeddings of all pictures, float32 (P, D), and of all captions, (C, D), unit length.
 
-        Pictures are opened as they are needed. Raises ``InputError`` for captions where there is no text tower.
+        Pictures are opened as they are needed. Without a text tower a cached teacher's embeddings stand for captions;
+        raises ``InputError`` where ``data`` has none.
         """
         assert isinstance(data, PictureTextSet), "a dual encoder"
         name = f"{self.model.engine} {self.model.precision}"
@@ -40,6 +42,8 @@ class DualRuntimePredictor:
             self.model.embed_images(data.pictures.open(row) for row in rows)
             for rows in _slices(len(data), progress, f"pictures in {name}")
         ]
+        if self.model.text is None and data.targets is not None:
+            return answered(np.concatenate(images), images[0][:0], data)
         texts = [
             self.model.embed_texts([data.captions[row] for row in rows])
             for rows in _slices(len(data.captions), progress, f"captions in {name}")

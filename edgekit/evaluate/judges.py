@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgekit.data import HeldOut, PictureTextSet
 from edgekit.evaluate.compare import Drop
-from edgekit.evaluate.dual import recall_drop
+from edgekit.evaluate.dual import answered, recall_drop
 from edgekit.evaluate.outputs import Outputs
 from edgekit.evaluate.predictors import RuntimePredictor
 from edgekit.runtimes.model import Model
@@ -30,8 +30,11 @@ class PairJudge:
         return [self._data.pictures.open(row) for row in range(len(self._data))]
 
     def drop(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> tuple[float, dict[str, Any]]:
-        """What unit embeddings (P, D) and (C, D) lose in recall_at_1, positive is worse; and its interval."""
-        return _told(recall_drop(self._before, (images, texts), self._data))
+        """What unit embeddings (P, D) and (C, D) lose in recall_at_1, positive is worse; and its interval.
+
+        ``texts`` (0, D): of a model without a text tower.
+        """
+        return _told(recall_drop(self._before, answered(images, texts, self._data), self._data))
 
 
 def judge_of(

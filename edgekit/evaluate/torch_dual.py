@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from edgekit.data import HeldOut, PictureTextSet
 from edgekit.distill.clip.folder import embed, load, reader
 from edgekit.distill.clip.pairs import image_spec, make_pairs
+from edgekit.evaluate.dual import answered
 from edgekit.evaluate.outputs import Outputs
 from edgekit.evaluate.predictors import set_threads
 from edgekit.progress import Progress, Silent
@@ -41,13 +42,16 @@ class TorchDualPredictor:
         """Unit embeddings of all pictures (P, D) and all captions (C, D)."""
         assert isinstance(data, PictureTextSet), "a dual encoder"
         set_threads(usable_cpus())
-        return embed(self.model, make_pairs(data, self.model.config, self._read), progress)
+        return answered(*embed(self.model, make_pairs(data, self.model.config, self._read), progress), data)
 
     def answer(self, example: Any) -> Any:
         """``example``: a picture, uint8 (H, W, 3), and a caption; embeds both."""
         set_threads(self.threads)
         picture, caption = example
         pixels = torch.from_numpy(self._preprocessor(picture))
+        if "text" not in self.model.towers:
+            with torch.inference_mode():
+                return self.model.encode_images(pixels)
         ids, mask = (torch.from_numpy(array) for array in self._read([caption]))
         count = ids.shape[1] if self.model.config.text.fixed_length else int(mask.sum())
         with torch.inference_mode():

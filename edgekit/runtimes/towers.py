@@ -11,7 +11,7 @@ from types import MappingProxyType
 from edgekit.bundle import Bundle, ModelFile
 from edgekit.bundle.dual import Tower
 from edgekit.bundle.records import TaskSpec
-from edgekit.errors import BundleError, EngineError
+from edgekit.errors import EngineError
 from edgekit.runtimes import engines
 from edgekit.runtimes.context import ClipTextPipeline, ClipTokenizer
 from edgekit.runtimes.dual import DualModel, Loaded
@@ -36,7 +36,8 @@ def from_files(
     """Load ``towers``, whose paths are from ``root``, where tokenizer.json lies, and perhaps prompts.safetensors.
 
     ``file``: the name to go by, else the image tower's path; ``names``: what the towers' files go by, else their paths.
-    Raises ``EngineError``, ``BundleError``, ``MissingDependencyError``, ``InputError``.
+    With neither a text tower nor a bank, pictures are embedded and compared with each other. Raises ``EngineError``,
+    ``BundleError``, ``MissingDependencyError``, ``InputError``.
     """
     threads = thread_count(threads)
     loaded = {
@@ -52,8 +53,6 @@ def from_files(
         )
     texts = None if text is None else ClipTextPipeline.of_engine(tokenizer(root, spec), text)
     bank = PromptBank.load(root / NAME) if (root / NAME).is_file() else None
-    if texts is None and bank is None:
-        raise BundleError(f"{root.name}: {NAME}", found="neither it nor a text tower", expected="one of the two")
     named = {name: replace(one, path=names.get(name, one.path)) for name, one in towers.items()}
     return DualModel(
         ImagePipeline.of_engine(ImagePreprocessor(spec.pictures), image),

@@ -151,10 +151,24 @@ class BertConfig:
         return False
 
 
+@dataclass(frozen=True)
+class NoTextConfig:
+    """No text tower: pictures alone, told apart by embeddings of texts that come from elsewhere."""
+
+    embed_dim: int = 512
+    context_length: int = 77  # of the tokenizer that nothing reads with
+    kind: str = "none"
+
+    @property
+    def fixed_length(self) -> bool:
+        """False: nothing is padded."""
+        return False
+
+
 ImageConfig = MciConfig | EfficientNetConfig | VitConfig
-TextTowerConfig = TextConfig | BertConfig
+TextTowerConfig = TextConfig | BertConfig | NoTextConfig
 _IMAGE: dict[str, type] = {"mci": MciConfig, "efficientnet": EfficientNetConfig, "vit": VitConfig}
-_TEXT: dict[str, type] = {"transformer": TextConfig, "bert": BertConfig}
+_TEXT: dict[str, type] = {"transformer": TextConfig, "bert": BertConfig, "none": NoTextConfig}
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from edgekit.distill.clip.config import DualConfig
 from edgekit.distill.clip.reparam import reparameterize
+from edgekit.distill.clip.text import NoText
 from edgekit.distill.clip.towers import ImageTower, TextTower, build_image, build_text
 from edgekit.distill.source import read_config
 from edgekit.errors import ModelError
@@ -63,6 +64,11 @@ class DualEncoder(nn.Module):
     def config(self) -> DualConfig:
         """The config of the towers as they are now, pruned or merged."""
         return replace(self._config, image=self.image.config, text=self.text.config)
+
+    @property
+    def towers(self) -> tuple[str, ...]:
+        """Names of the towers that there are: image, and text unless the model is for pictures alone."""
+        return ("image",) if isinstance(self.text, NoText) else ("image", "text")
 
     def scale(self) -> Tensor:
         """The factor on cosines, () float32, at most 100. In training the parameter itself is brought back first."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgekit.distill.clip.config import EfficientNetConfig
-from edgekit.distill.clip.reparam import Mergeable, filled, scale_and_shift
+from edgekit.distill.clip.reparam import Conv2d, Mergeable, filled, scale_and_shift
 from edgekit.distill.source import sha256_file
 from edgekit.errors import MissingDependencyError, ModelError
 
@@ -40,7 +40,7 @@ class NormedConv(Mergeable):
         self.before, self.after = total // 2, total - total // 2
         even = self.before == self.after
         pad = self.before if even else 0
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, pad, groups=groups, bias=not branches)
+        self.conv = Conv2d(inputs, outputs, kernel, stride, pad, groups=groups, bias=not branches)
         self.norm = nn.BatchNorm2d(outputs, eps=_EPS, momentum=_MOMENTUM) if branches else None
         self.uneven, self.relu = not even, relu
 

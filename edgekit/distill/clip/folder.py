@@ -40,7 +40,7 @@ def reader(tokenizer: Tokenizer | Path, config: DualConfig) -> ClipTokenizer:
 
 
 def embed(model: DualEncoder, pairs: Pairs, progress: Progress = Silent()) -> Embeddings:
-    """Unit embeddings in fp32 of all pictures (P, D) and all captions (C, D), in order."""
+    """Unit embeddings in fp32 of all pictures (P, D) and all captions (C, D), in order; (0, D) without a text tower."""
     model.eval()
     device = next(model.parameters()).device
     with torch.inference_mode():
@@ -49,8 +49,8 @@ def embed(model: DualEncoder, pairs: Pairs, progress: Progress = Silent()) -> Em
             model.encode_images(pairs.images(slice(i, i + _BATCH)).to(device)).float().cpu()
             for i in track(progress, "pictures in torch", starts, len(starts))
         ]
-        starts = range(0, len(pairs.ids), _BATCH)
-        texts = []
+        starts = range(0, len(pairs.ids) if "text" in model.towers else 0, _BATCH)
+        texts = [torch.zeros(0, model.config.embed_dim)]
         for i in track(progress, "captions in torch", starts, len(starts)):
             longest = int(pairs.mask[i : i + _BATCH].sum(1).max())
             ids, mask = (torch.from_numpy(array[i : i + _BATCH, :longest]) for array in (pairs.ids, pairs.mask))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from edgekit.distill.clip.config import MciConfig
 from edgekit.distill.clip.reparam import (
+    Conv2d,
     ConvMLP,
     Mergeable,
     RepConv,
@@ -46,7 +47,7 @@ class ConditionalPositions(Mergeable):
 
     def __init__(self, width: int, branches: bool) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(width, width, 7, padding=3, groups=width)
+        self.conv = Conv2d(width, width, 7, padding=3, groups=width)
         self.skip = branches
 
     def forward(self, x: Tensor) -> Tensor:

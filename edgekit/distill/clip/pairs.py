@@ -9,13 +9,17 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from edgekit.data import PictureTextSet
 from edgekit.distill.clip.config import DualConfig
 from edgekit.progress import Progress, Silent, track
+from edgekit.recipe.stages import Augment
 from edgekit.runtimes.context import ClipTokenizer
 from edgekit.runtimes.vision import ImagePreprocessor, ImageSpec
+
+_RATIO = float(np.log(4 / 3))  # of a crop's sides, as its logarithm; Szegedy et al. 2015, section 6
 
 
 class PairBatch(NamedTuple):
@@ -46,6 +50,7 @@ class Pairs:
     picture_of: NDArray[np.int64]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    augment: Augment | None = None  # how batches vary their pictures
 
     def __len__(self) -> int:
         """Pictures: what an epoch passes over."""
@@ -66,17 +71,42 @@ class Pairs:
         rows = self.picture_of[index]
         longest = int(self.mask[index].sum(1).max())
         ids, mask = (torch.from_numpy(array[index, :longest]) for array in (self.ids, self.mask))
-        return PairBatch(rows, index, self.images(rows), ids, mask)
+        pixels = self.images(rows)
+        if self.augment is not None:
+            random = np.random.default_rng(index)  # another order, another draw; the same after a restart
+            pixels = self._scaled(varied(self.pixels[rows], self.augment, random))
+        return PairBatch(rows, index, pixels, ids, mask)
 
     def images(self, rows: NDArray[np.int64] | slice) -> Tensor:
         """Pictures at ``rows`` as the tower takes them, float32 (B, 3, S, S)."""
-        values = torch.from_numpy(self.pixels[rows]).permute(0, 3, 1, 2).float()
+        return self._scaled(self.pixels[rows])
+
+    def _scaled(self, pixels: NDArray[np.uint8]) -> Tensor:
+        values = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
         mean, std = self._scaling
         return (values / 255 - mean) / std
 
     @cached_property
     def _scaling(self) -> tuple[Tensor, Tensor]:
         return torch.tensor(self.mean).view(1, 3, 1, 1), torch.tensor(self.std).view(1, 3, 1, 1)
+
+
+def varied(pixels: NDArray[np.uint8], augment: Augment, random: np.random.Generator) -> NDArray[np.uint8]:
+    """``pixels`` uint8 (B, S, S, 3), each cropped, brought back to its size and mirrored as ``augment`` lets chance."""
+    side = pixels.shape[1]
+    out = np.empty_like(pixels)
+    for row, picture in enumerate(pixels):
+        share, ratio = random.uniform(augment.crop, 1.0), np.exp(random.uniform(-_RATIO, _RATIO))
+        wide, tall = (min(1.0, (share * value) ** 0.5) * side for value in (ratio, 1 / ratio))
+        left, top = random.uniform(0, side - wide), random.uniform(0, side - tall)
+        image = Image.fromarray(picture)
+        if augment.crop < 1:
+            box = (left, top, left + wide, top + tall)
+            image = image.resize((side, side), Image.Resampling.BICUBIC, box=box)
+        if random.random() < augment.flip:
+            image = ImageOps.mirror(image)
+        out[row] = np.asarray(image)
+    return out
 
 
 def image_spec(config: DualConfig) -> ImageSpec:
@@ -92,9 +122,16 @@ def image_spec(config: DualConfig) -> ImageSpec:
 
 
 def make_pairs(
-    data: PictureTextSet, config: DualConfig, tokenizer: ClipTokenizer, progress: Progress = Silent()
+    data: PictureTextSet,
+    config: DualConfig,
+    tokenizer: ClipTokenizer,
+    progress: Progress = Silent(),
+    augment: Augment | None = None,
 ) -> Pairs:
-    """``data`` read once: every picture resized and cut by the device's own preprocessing, every caption tokenized."""
+    """``data`` read once: every picture resized and cut by the device's own preprocessing, every caption tokenized.
+
+    ``augment``: batches vary their pictures so; None, or nothing to vary, leaves them as they are.
+    """
     size = config.image.image_size
     preprocessor = ImagePreprocessor(image_spec(config))
     pixels = np.empty((len(data), size, size, 3), np.uint8)
@@ -103,4 +140,5 @@ def make_pairs(
     ids, mask = tokenizer(data.captions)
     if config.text.fixed_length:
         mask = np.ones_like(mask)  # padding takes part in the answer, so nothing may be cut off
-    return Pairs(pixels, ids, mask, data.picture_of, config.mean, config.std)
+    vary = augment if augment is not None and (augment.flip or augment.crop < 1) else None
+    return Pairs(pixels, ids, mask, data.picture_of, config.mean, config.std, vary)

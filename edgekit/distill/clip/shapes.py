@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from edgekit.distill.clip.config import DualConfig, EfficientNetConfig, ImageConfig, MciConfig, TextConfig, VitConfig
+from edgekit.distill.clip.config import (
+    DualConfig,
+    EfficientNetConfig,
+    ImageConfig,
+    MciConfig,
+    NoTextConfig,
+    TextConfig,
+    VitConfig,
+)
 from edgekit.distill.clip.efficientnet import LITE0_MEAN, LITE0_STD
 from edgekit.distill.clip.mci import mci_config
 from edgekit.recipe.schema import TowersConfig
@@ -11,18 +19,23 @@ LAYER_SCALE = 0.1  # published towers start at 1e-5, which a training of minutes
 
 
 def dual_config(towers: TowersConfig, vocab_size: int, like: DualConfig | None = None) -> DualConfig:
-    """The shape that a recipe asks for. ``like``: the teacher, whose embedding length and context are taken over."""
+    """The shape that a recipe asks for. ``like``: the teacher, whose embedding length and context are taken over.
+
+    A BERT's is not known before its weights are: its place is left empty.
+    """
     embed_dim = like.embed_dim if like else towers.embed_dim
     context = like.text.context_length if like else towers.context_length
-    text = TextConfig(
-        embed_dim=embed_dim,
-        context_length=context,
-        vocab_size=vocab_size,
-        width=towers.text_width,
-        head_dim=towers.text_width // towers.text_heads,
-        heads=(towers.text_heads,) * towers.text_layers,
-        ffn=(4 * towers.text_width,) * towers.text_layers,
-    )
+    text: TextConfig | NoTextConfig = NoTextConfig(embed_dim, context)
+    if towers.text == "transformer":
+        text = TextConfig(
+            embed_dim=embed_dim,
+            context_length=context,
+            vocab_size=vocab_size,
+            width=towers.text_width,
+            head_dim=towers.text_width // towers.text_heads,
+            heads=(towers.text_heads,) * towers.text_layers,
+            ffn=(4 * towers.text_width,) * towers.text_layers,
+        )
     image = _image(towers, embed_dim)
     if isinstance(image, EfficientNetConfig):
         return DualConfig(image, text, LITE0_MEAN, LITE0_STD)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +12,30 @@ import torch
 from tokenizers import Tokenizer
 
 from edgekit.data import PictureSplits, PictureTextSet
-from edgekit.distill.clip.config import TextConfig
+from edgekit.distill.clip.build import new_student, new_teacher
+from edgekit.distill.clip.config import BertConfig, TextConfig
 from edgekit.distill.clip.dual import DualEncoder, is_dual
-from edgekit.distill.clip.folder import embed, load, reader, save
+from edgekit.distill.clip.folder import Embeddings, embed, load, reader, save
+from edgekit.distill.clip.heads import HeadsObjective, features
 from edgekit.distill.clip.huggingface import import_dual
 from edgekit.distill.clip.objective import PairObjective, Targets
 from edgekit.distill.clip.pairs import make_pairs
+from edgekit.distill.clip.probe import fit_probe
 from edgekit.distill.clip.prune import prune_image, prune_text
-from edgekit.distill.clip.shapes import dual_config
 from edgekit.distill.clip.text import TextTransformer
-from edgekit.distill.clip_bpe import train_clip_bpe
 from edgekit.distill.loop import train
 from edgekit.distill.settings import loop_config
 from edgekit.distill.source import read_tokenizer, resolve, sha256_file, weights_file
 from edgekit.errors import ModelError, RecipeError
-from edgekit.evaluate.dual import recall
+from edgekit.evaluate.closeness import PLAIN
+from edgekit.evaluate.dual import answered, recall
 from edgekit.progress import Progress
 from edgekit.recipe import Recipe
 from edgekit.recipe.schema import NEW
-from edgekit.recipe.stages import PairLosses, Training
+from edgekit.recipe.stages import Training
 
 Splits = PictureSplits[PictureTextSet]
+CLIP_SCALE = 100.0  # of a cached teacher's cosines, where CLIP's training ends (Radford et al. 2021, section 2.5)
 
 
 def teach(recipe: Recipe, splits: Splits, out: Path, work: Path, progress: Progress) -> dict[str, Any]:
@@ -40,21 +45,27 @@ def teach(recipe: Recipe, splits: Splits, out: Path, work: Path, progress: Progr
         save(model, tokenizer, out)
         return {"model_sha256": digest, "trained": "nothing: the model embeds as it is", **_shape(model)}
     torch.manual_seed(recipe.seed)
-    tokenizer = train_clip_bpe(splits.train.captions, recipe.teacher.vocab_size)
-    model = DualEncoder(dual_config(recipe.teacher, tokenizer.get_vocab_size()))
-    report = _train(recipe, splits, model, tokenizer, None, recipe.stages.teach, work, "teach", progress)
+    model, tokenizer = new_teacher(recipe.teacher, splits.train.captions)
+    heads = recipe.stages.teach.train == "heads"
+    targets = _cached(splits.train, recipe.stages.teach, recipe.seed, model)
+    if heads and targets is not None and "text" not in model.towers:
+        report = _probe(recipe, splits, model, tokenizer, targets, progress)
+    else:
+        report = _train(
+            recipe, splits, model, tokenizer, targets, recipe.stages.teach, work, "teach", progress, heads=heads
+        )
     save(model, tokenizer, out)
-    return {"trained": "both towers, from nothing", **_shape(model), **report}
+    return {"trained": f"the projections of {_towers(model)}" if heads else _towers(model), **_shape(model), **report}
 
 
 def distil(recipe: Recipe, splits: Splits, source: Path, out: Path, work: Path, progress: Progress) -> dict[str, Any]:
-    """Train a student in the shape of ``student.towers`` on the answers of the model in ``source``."""
+    """Train a student in the shape of ``student.towers``, or of the model in ``source``, on that model's answers.
+
+    Where the data has a cached teacher's embeddings, on those.
+    """
     teacher, tokenizer = load(source)
-    if recipe.student.towers is None:
-        raise RecipeError("student.towers", found="nothing", expected="the shape of the student, for task clip")
     torch.manual_seed(recipe.seed)
-    config = dual_config(recipe.student.towers, tokenizer.get_vocab_size(), like=teacher.config)
-    student = DualEncoder(config)
+    student = new_student(recipe.student.towers, teacher, tokenizer.get_vocab_size())
     report = follow(recipe, splits, student, source, recipe.stages.distill, work, "distill", progress)
     save(student, tokenizer, out)
     return {
@@ -99,12 +110,13 @@ def follow(
 ) -> dict[str, Any]:
     """Train ``student`` in place on the embeddings of the model in ``source``, which shares its tokenizer."""
     teacher, tokenizer = load(source)
-    data = _limited(splits.train, training, recipe.seed)
-    theirs = make_pairs(data, teacher.config, reader(tokenizer, teacher.config), progress)
-    images, texts = embed(teacher, theirs, progress)
-    targets = Targets(images, texts, float(teacher.scale().detach()))
-    weights = recipe.stages.distill.pair_losses
-    return _train(recipe, splits, student, tokenizer, targets, training, work, label, progress, weights)
+    targets = _cached(splits.train, training, recipe.seed, student)
+    if targets is None:
+        data = _limited(splits.train, training, recipe.seed)
+        theirs = make_pairs(data, teacher.config, reader(tokenizer, teacher.config), progress)
+        images, texts = embed(teacher, theirs, progress)
+        targets = Targets(images, texts, float(teacher.scale().detach()))
+    return _train(recipe, splits, student, tokenizer, targets, training, work, label, progress)
 
 
 def parameters(model: torch.nn.Module) -> int:
@@ -122,27 +134,54 @@ def _train(
     work: Path,
     label: str,
     progress: Progress,
-    weights: PairLosses | None = None,
+    heads: bool = False,
 ) -> dict[str, Any]:
+    """Train ``model`` in place. ``heads``: its projections alone, on what its locked towers give."""
+    weights = recipe.stages.distill.pair_losses
     read = reader(tokenizer, model.config)
-    data = _limited(splits.train, training, recipe.seed)
     held = make_pairs(splits.validation, model.config, read, progress)
-    objective = PairObjective(model, weights or PairLosses(), targets)
+    data = _limited(splits.train, training, recipe.seed)
+    pairs = make_pairs(data, model.config, read, progress, training.augment)
+    if heads:
+        given, seen = features(model, pairs, progress), features(model, held, progress)
+        objective: PairObjective = HeadsObjective(model, weights, targets, given)
+        give: Callable[[DualEncoder], Embeddings] = seen.embed
+    else:
+        objective, give = PairObjective(model, weights, targets), partial(embed, pairs=held)
 
     def validate(student: DualEncoder) -> float:
-        return recall(embed(student, held), splits.validation).value
+        found = recall(answered(*give(student), splits.validation), splits.validation)
+        return float(found.details.get(PLAIN, found.value))  # a cached teacher is followed, whatever it finds
 
-    report = train(
-        objective,
-        make_pairs(data, model.config, read, progress),
-        loop_config(recipe, training),
-        validate,
-        work / "checkpoints",
-        label,
-        progress,
-    )
-    used = {k: v for k, v in (weights or PairLosses()).model_dump().items() if v} if targets else {"contrastive": 1.0}
+    config = loop_config(recipe, training)
+    report = train(objective, given if heads else pairs, config, validate, work / "checkpoints", label, progress)
+    used = {k: v for k, v in weights.model_dump().items() if v} if targets else {"contrastive": 1.0}
     return {"losses": used, **report}
+
+
+def _probe(
+    recipe: Recipe, splits: Splits, model: DualEncoder, tokenizer: Tokenizer, targets: Targets, progress: Progress
+) -> dict[str, Any]:
+    """The projection of ``model`` by regression: there is but one best one, and no need to walk there."""
+    training, read = recipe.stages.teach, reader(tokenizer, model.config)
+    data = _limited(splits.train, training, recipe.seed)
+    pairs = [make_pairs(part, model.config, read, progress) for part in (data, splits.validation)]
+    wanted = splits.validation.targets
+    assert wanted is not None, "all parts have them or none"
+    return fit_probe(model, pairs[0], pairs[1], targets.images, wanted, training.augment.flip > 0, progress)
+
+
+def _cached(data: PictureTextSet, training: Training, seed: int, model: DualEncoder) -> Targets | None:
+    """What the data's cached teacher says of the training pictures. RecipeError for embeddings of another length."""
+    targets = _limited(data, training, seed).targets
+    if targets is None:
+        return None
+    if targets.shape[1] != model.config.embed_dim:
+        found = f"embeddings of {targets.shape[1]} numbers"
+        raise RecipeError(
+            "data.train.embeddings", found=found, expected=f"{model.config.embed_dim}, the model's embed_dim"
+        )
+    return Targets(targets, None, CLIP_SCALE)
 
 
 def _limited(data: PictureTextSet, training: Training, seed: int) -> PictureTextSet:
@@ -160,11 +199,19 @@ def _given(recipe: Recipe) -> tuple[DualEncoder, Tokenizer, str]:
     return model, read_tokenizer(folder), digest
 
 
+def _towers(model: DualEncoder) -> str:
+    return "both towers" if "text" in model.towers else "the image tower"
+
+
 def _shape(model: DualEncoder) -> dict[str, Any]:
     image, text = model.config.image, model.config.text
-    layers = len(text.heads) if isinstance(text, TextConfig) else None
+    told = "none"
+    if isinstance(text, TextConfig):
+        told = f"{text.kind}, {len(text.heads)} layers, {parameters(model.text):,} parameters"
+    elif isinstance(text, BertConfig):
+        told = f"{text.kind}, {len(text.encoder['heads'])} layers, {parameters(model.text):,} parameters"
     return {
         "image_tower": f"{image.kind}, {image.image_size} px, {parameters(model.image):,} parameters",
-        "text_tower": f"{text.kind}, {layers or 'BERT'} layers, {parameters(model.text):,} parameters",
+        "text_tower": told,
         "parameters": parameters(model),
     }

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from edgekit.distill.clip.config import BertConfig, TextConfig
+from edgekit.distill.clip.config import BertConfig, NoTextConfig, TextConfig
 from edgekit.distill.clip.reparam import Mergeable, RepMixerBlock
 from edgekit.distill.clip.transformer import Layer, causal_mask, initialise
 from edgekit.distill.encoder import Encoder, EncoderConfig
@@ -48,7 +48,7 @@ class TextTransformer(Mergeable):
         initialise(self.layers, width)
         nn.init.normal_(self.projection.weight, std=width**-0.5)
 
-    def features(self, input_ids: Tensor) -> Tensor:
+    def features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """The normed hidden state (B, width) of the token that stands for the text."""
         length = input_ids.shape[1]
         x = _mix(self.first, self.word(input_ids) + self.position[:length])
@@ -80,6 +80,17 @@ def _row(x: Tensor, index: Tensor) -> Tensor:
     """x (B, T, C) at position ``index`` (B,) of each text, as a product: every engine has that, not all a gather."""
     here = torch.arange(x.shape[1], device=x.device) == index[:, None]
     return torch.matmul(here.to(x.dtype)[:, None, :], x).squeeze(1)
+
+
+class NoText(nn.Module):
+    """The place of a text tower that is not there. Raises ModelError when it is asked."""
+
+    def __init__(self, config: NoTextConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        raise ModelError("text tower", found="none", expected="one, as a text is to be embedded")
 
 
 class BertTower(nn.Module):
@@ -116,7 +127,12 @@ class BertTower(nn.Module):
             block.attention.plain = not mode
         return self
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+    def features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """The pooled hidden state (B, hidden) before the projection."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        out: Tensor = self.projection(self.encoder(input_ids, mask))
+        out: Tensor = self.encoder(input_ids, mask)
+        return out
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        out: Tensor = self.projection(self.features(input_ids, attention_mask))
         return out

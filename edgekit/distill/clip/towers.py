@@ -7,15 +7,16 @@ from edgekit.distill.clip.config import (
     EfficientNetConfig,
     ImageConfig,
     MciConfig,
+    NoTextConfig,
     TextTowerConfig,
 )
 from edgekit.distill.clip.efficientnet import EfficientNet
 from edgekit.distill.clip.mci import Mci
-from edgekit.distill.clip.text import BertTower, TextTransformer
+from edgekit.distill.clip.text import BertTower, NoText, TextTransformer
 from edgekit.distill.clip.vit import Vit
 
 ImageTower = Mci | EfficientNet | Vit
-TextTower = TextTransformer | BertTower
+TextTower = TextTransformer | BertTower | NoText
 
 
 def build_image(config: ImageConfig) -> ImageTower:
@@ -27,4 +28,6 @@ def build_image(config: ImageConfig) -> ImageTower:
 
 def build_text(config: TextTowerConfig) -> TextTower:
     """A text tower with fresh weights: int64 ids and mask (B, T) to float32 (B, D), not normalised."""
+    if isinstance(config, NoTextConfig):
+        return NoText(config)
     return BertTower(config) if isinstance(config, BertConfig) else TextTransformer(config)

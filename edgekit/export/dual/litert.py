@@ -13,7 +13,6 @@ from edgekit.distill.clip.dual import DualEncoder
 from edgekit.distill.clip.text import BertTower
 from edgekit.distill.encoder import Encoder, EncoderConfig
 from edgekit.errors import MissingDependencyError
-from edgekit.export.dual import towers
 from edgekit.export.dual.inputs import Example
 from edgekit.export.dual.onnx import finish, load_merged
 from edgekit.export.dual.parity import check_towers
@@ -51,7 +50,7 @@ def export_dual_litert(
     model = load_merged(torch_folder)
     buckets = text_lengths(model, lengths)
     operators = {}
-    for name in towers.NAMES:
+    for name in model.towers:
         progress.say(f"TFLite for {engine}: {name} tower")
         (out / name).mkdir(parents=True, exist_ok=True)
         path = out / name / "model.tflite"

@@ -41,7 +41,7 @@ def export_dual_onnx(
     began = time.perf_counter()
     model = load_merged(torch_folder)
     nodes = {}
-    for name in towers.NAMES:
+    for name in model.towers:
         progress.say(f"ONNX: {name} tower")
         traced = trace_tower(model, name, config.opset)
         nodes[name] = len(traced.graph.node)
@@ -66,7 +66,7 @@ def finish(model: DualEncoder, torch_folder: Path, out: Path, engine: str, mask:
     shutil.copyfile(torch_folder / "tokenizer.json", out / "tokenizer.json")
     spec = spec_of(model, out / "tokenizer.json")
     inputs = {"image": (PIXELS,), "text": text_inputs(model, mask)}
-    made = {name: Tower("fp32", inputs[name], OUTPUTS[name]) for name in towers.NAMES}
+    made = {name: Tower("fp32", inputs[name], OUTPUTS[name]) for name in model.towers}
     towers.write(out, spec, DualArtifact(engine, "fp32", made))
 
 

@@ -30,12 +30,12 @@ def export_dual_openvino(
     Raises StageError when a file differs from torch by more than ``config`` allows, or fails at some shape.
     """
     began = time.perf_counter()
-    for name in towers.NAMES:
-        progress.say(f"OpenVINO IR: {name} tower")
-        model = convert(str(Path(onnx_folder) / name / "model.onnx"))
-        name_nodes(model, towers.OUTPUTS[name])
-        (out / name).mkdir(parents=True, exist_ok=True)
-        save(model, out / name)
     model = load_merged(torch_folder)
+    for name in model.towers:
+        progress.say(f"OpenVINO IR: {name} tower")
+        converted = convert(str(Path(onnx_folder) / name / "model.onnx"))
+        name_nodes(converted, towers.OUTPUTS[name])
+        (out / name).mkdir(parents=True, exist_ok=True)
+        save(converted, out / name)
     finish(model, Path(torch_folder), out, "openvino")
     return check_towers(model, out, config, examples, began, {"converted_from": "onnx"}, progress)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgekit.distill.clip.config import BertConfig
+from edgekit.distill.clip.config import BertConfig, NoTextConfig
 from edgekit.distill.clip.dual import DualEncoder
 from edgekit.errors import EngineError, StageError
 from edgekit.evaluate import Parity, parity
@@ -140,6 +140,7 @@ def probe_texts(model: DualEncoder, inputs: Inputs) -> list[Feed]:
 def _vocabulary(model: DualEncoder, inputs: Inputs) -> tuple[int, int]:
     """How many ids a word may have, and the end token's."""
     text = model.config.text
+    assert not isinstance(text, NoTextConfig), "a tower that is there"
     size = text.encoder["vocab_size"] if isinstance(text, BertConfig) else text.vocab_size
     end = inputs.tokenizer.end_id
     return (min(size, end) if 1 < end < size else size), end

@@ -40,7 +40,10 @@ class DualJudge(Protocol):
     captions: Sequence[str]
 
     def drop(self, images: Embeddings, texts: Embeddings) -> tuple[float, dict[str, Any]]:
-        """Of unit embeddings (pictures, D) and (captions, D): metric units lost, positive is worse, and details."""
+        """Of unit embeddings (pictures, D) and (captions, D): metric units lost, positive is worse, and details.
+
+        Without a text tower the second is (0, D).
+        """
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ class _Side:
 
     def judge(self, loaded: OpenTower) -> tuple[float, dict[str, Any]]:
         sides = {**self.sides, self.name: embed(loaded, self.prepared, self.name, self.data)}
-        return self.data.drop(sides["image"], sides["text"])
+        return self.data.drop(sides["image"], sides.get("text", sides["image"][:0]))
 
     def size_bytes(self, folder: Path) -> int:
         return sum((folder / file).stat().st_size for file in artifact.FILES[self.engine])

@@ -1,0 +1,44 @@
+"""The linear probe: the projection that ridge regression finds from a locked image tower onto a cached teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgekit.distill.clip.dual import DualEncoder, normalise
+from edgekit.distill.clip.heads import picture_features, projection
+from edgekit.distill.clip.pairs import Pairs
+from edgekit.progress import Progress
+
+Floats = NDArray[np.float32]
+PENALTIES = tuple(float(penalty) for penalty in np.geomspace(10, 10_000, 13))  # that are tried
+
+
+def fit_probe(
+    model: DualEncoder, train: Pairs, held: Pairs, targets: Floats, wanted: Floats, mirror: bool, progress: Progress
+) -> dict[str, Any]:
+    """Give the image tower of ``model`` the projection that takes ``train`` nearest to ``targets`` (P, D).
+
+    Least squares with a penalty on large weights (Hoerl and Kennard 1970); of several penalties the one with the
+    highest mean cosine between ``held`` and ``wanted``. ``mirror``: mirror images count as further pictures. Returns
+    the penalty and that cosine.
+    """
+    progress.say(f"linear probe: features of {len(train)} pictures")
+    given, goal = picture_features(model, train, progress).double(), torch.from_numpy(targets).double()
+    if mirror:
+        given = torch.cat([given, picture_features(model, train, progress, mirrored=True).double()])
+        goal = torch.cat([goal, goal])
+    seen, right = picture_features(model, held, progress).double(), torch.from_numpy(wanted).double()
+    square, product, unit = given.T @ given, given.T @ goal, torch.eye(given.shape[1], dtype=given.dtype)
+    found: dict[float, tuple[float, torch.Tensor]] = {}
+    for penalty in PENALTIES:
+        weights = torch.linalg.solve(square + penalty * unit, product)
+        found[penalty] = float((normalise(seen @ weights) * right).sum(1).mean()), weights
+    best = max(found, key=lambda penalty: found[penalty][0])
+    with torch.no_grad():
+        projection(model.image).weight.copy_(found[best][1].T)
+    progress.say(f"linear probe: penalty {best:.0f}, cosine {found[best][0]:.4f} on validation")
+    return {"penalty": best, "validation_cosine": round(found[best][0], 6), "examples": len(train)}
