@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from edgekit.errors import EdgekitError
 from edgekit.recipe.budget import Budget
+from edgekit.recipe.prompts import PromptsConfig
 from edgekit.recipe.stages import Part, StagesConfig, split_commas
 
 Task = Literal["classify", "embed", "tag", "clip"]
@@ -206,6 +207,7 @@ class Recipe(Part):
     teacher: TowersConfig = Field(default_factory=TowersConfig, description="The shape of a teacher that is `new`.")
     student: StudentConfig = Field(default_factory=StudentConfig, description="The smaller model.")
     stages: StagesConfig = Field(default_factory=StagesConfig, description="Settings of each stage.")
+    prompts: PromptsConfig | None = Field(default=None, description="Fixed labels that are packed (task clip).")
     engines: Annotated[list[Engine], BeforeValidator(split_commas, json_schema_input_type=list[Engine])] = Field(
         default=["onnxruntime", "openvino", "litert"],
         min_length=1,
@@ -254,6 +256,12 @@ class Recipe(Part):
         except EdgekitError as error:
             raise ValueError(f"{error.expected}; {error.fix}") from error
         return value
+
+    @model_validator(mode="after")
+    def _prompts_are_for_pictures(self) -> Recipe:
+        if self.prompts is not None and self.task != "clip":
+            raise ValueError(f"no prompts for task {self.task}: they are for task clip")
+        return self
 
     @model_validator(mode="after")
     def _windows_advance(self) -> Recipe:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgekit.runtimes.dual import DualModel
 
 NAME = "artifact.json"
+TOKENIZER = "tokenizer.json"
 TOWERS = ("image", "text")
 # engine -> files that its model consists of; the engine is given the first
 FILES = {
@@ -106,7 +107,7 @@ def load(folder: Path, threads: int | None = None, file: str = "") -> Model | Du
         return _load_towers(folder, about, engine, threads, file)
     return Model.from_files(
         folder / about.files[0],
-        folder / "tokenizer.json",
+        folder / TOKENIZER,
         read_spec(folder),
         engine=engine,
         precision=about.precision,
@@ -162,6 +163,11 @@ def sources(folder: Path, file: str) -> dict[str, Path]:
     return found
 
 
+def shared(folder: Path) -> dict[str, Path]:
+    """Names in a bundle of the files that all models of one task share, and where they lie: tokenizer, prompt bank."""
+    return {name: folder / name for name in (TOKENIZER, PROMPTS) if (folder / name).is_file()}
+
+
 def entry(folder: Path, file: str, output: str = "", failed: str = "") -> ModelFile:
     """What a manifest says of the model in ``folder``, packed as :func:`sources` names its files."""
     about = read(folder)
@@ -182,7 +188,7 @@ def size_bytes(folder: Path) -> int:
     about = read(folder)
     wanted = [*about.files]
     if not about.towers or "text" in about.towers:
-        wanted.append("tokenizer.json")
+        wanted.append(TOKENIZER)
     if (folder / PROMPTS).is_file():
         wanted.append(PROMPTS)
     return sum((folder / name).stat().st_size for name in wanted)

@@ -54,6 +54,12 @@ def from_files(
     bank = PromptBank.load(root / NAME) if (root / NAME).is_file() else None
     if texts is None and bank is None:
         raise BundleError(f"{root.name}: {NAME}", found="neither it nor a text tower", expected="one of the two")
+    if bank is not None and len({image.output_width, bank.embeddings.shape[1], None}) == 3:
+        raise BundleError(
+            f"{root.name}: {NAME}",
+            found=f"{bank.embeddings.shape[1]} numbers a label",
+            expected=f"{image.output_width}, as the image tower gives",
+        )
     named = {name: replace(one, path=names.get(name, one.path)) for name, one in towers.items()}
     return DualModel(
         ImagePipeline.of_engine(ImagePreprocessor(spec.pictures), image),
