@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -13,7 +14,23 @@ from edgekit.distill.clip import losses
 from edgekit.distill.clip.dual import DualEncoder
 from edgekit.distill.clip.pairs import PairBatch
 from edgekit.distill.loop import Objective
+from edgekit.errors import StageError
 from edgekit.recipe.stages import PairLosses
+
+
+class Taught(NamedTuple):
+    """One teacher's unit embeddings of a batch, float32 (B, D) each, and its factor on cosines."""
+
+    images: Tensor
+    texts: Tensor
+    scale: float
+
+
+class Answers(Protocol):
+    """Where the teachers' embeddings come from."""
+
+    def of(self, batch: PairBatch) -> list[Taught]:
+        """What each teacher said of ``batch``; one at least."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +41,20 @@ class Targets:
     texts: NDArray[np.float32]
     scale: float
 
+    def of(self, batch: PairBatch) -> list[Taught]:
+        images, texts = self.images[batch.pictures], self.texts[batch.captions]
+        return [Taught(torch.from_numpy(images), torch.from_numpy(texts), self.scale)]
+
 
 class PairObjective(Objective):
-    """``forward(batch)``: the loss of :class:`PairLosses`' terms. Without ``targets`` the contrastive term alone."""
+    """``forward(batch)``: the loss of :class:`PairLosses`' terms. Without ``targets`` the contrastive term alone.
+
+    Of several teachers, the mean of the losses (Vasu et al. 2024, section 3).
+    """
 
     student: DualEncoder
 
-    def __init__(self, student: DualEncoder, weights: PairLosses, targets: Targets | None = None) -> None:
+    def __init__(self, student: DualEncoder, weights: PairLosses, targets: Answers | None = None) -> None:
         super().__init__()
         self.student, self.weights, self.targets = student, weights, targets
 
@@ -47,20 +71,35 @@ class PairObjective(Objective):
             total = weights.contrastive * total
         else:
             total = torch.zeros((), device=image.device)
-        targets = self.targets
-        theirs = (
-            torch.from_numpy(targets.images[batch.pictures]).to(image.device),
-            torch.from_numpy(targets.texts[batch.captions]).to(image.device),
-        )
+        taught = self.targets.of(batch)
+        for one in taught:
+            total = total + self._distance((image, text), one, scale) / len(taught)
+        return total
+
+    def _distance(self, ours: tuple[Tensor, Tensor], taught: Taught, scale: Tensor) -> Tensor:
+        """The weighted terms against one teacher."""
+        weights = self.weights
+        device = ours[0].device
+        theirs = taught.images.to(device), taught.texts.to(device)
+        total = torch.zeros((), device=device)
         for weight, term in (
             (weights.relational, losses.contrastive_relational),
             (weights.affinity, losses.affinity_mimicking),
         ):
             if weight:
-                total = total + weight * term((image, text), theirs, scale, targets.scale)
-        for ours, their in zip((image, text), theirs, strict=True):
+                total = total + weight * term(ours, theirs, scale, taught.scale)
+        if not (weights.feature_cosine or weights.feature_mse):
+            return total
+        if ours[0].shape != theirs[0].shape:
+            raise StageError(
+                "feature losses",
+                found=f"{theirs[0].shape[1]} numbers of a teacher",
+                expected=f"{ours[0].shape[1]}",
+                fix="Set stages.distill.pair_losses.feature_cosine and feature_mse to 0.",
+            )
+        for mine, their in zip(ours, theirs, strict=True):
             if weights.feature_cosine:
-                total = total + weights.feature_cosine * losses.feature_cosine(ours, their)
+                total = total + weights.feature_cosine * losses.feature_cosine(mine, their)
             if weights.feature_mse:
-                total = total + weights.feature_mse * losses.feature_mse(ours, their)
+                total = total + weights.feature_mse * losses.feature_mse(mine, their)
         return total
