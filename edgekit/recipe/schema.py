@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from edgekit.errors import EdgekitError
 from edgekit.recipe.budget import Budget
 from edgekit.recipe.prompts import PromptsConfig
-from edgekit.recipe.stages import Part, StagesConfig, split_commas
+from edgekit.recipe.stages import Part, StagesConfig, TowersPrecision, split_commas
 
 Task = Literal["classify", "embed", "tag", "clip"]
 
@@ -258,9 +258,11 @@ class Recipe(Part):
         return value
 
     @model_validator(mode="after")
-    def _prompts_are_for_pictures(self) -> Recipe:
+    def _for_pictures_alone(self) -> Recipe:
         if self.prompts is not None and self.task != "clip":
             raise ValueError(f"no prompts for task {self.task}: they are for task clip")
+        if self.task != "clip" and self.stages.quantize.towers != TowersPrecision():
+            raise ValueError(f"no stages.quantize.towers for task {self.task}: they are for task clip")
         return self
 
     @model_validator(mode="after")

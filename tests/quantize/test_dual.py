@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgekit.errors import StageError
+from edgekit.errors import RecipeError, StageError
 from edgekit.evaluate import parity
 from edgekit.export import export_onnx
 from edgekit.export.dual import towers
@@ -21,6 +21,7 @@ from edgekit.quantize import quantize
 from edgekit.quantize.backend import Source
 from edgekit.quantize.convolution import modules
 from edgekit.quantize.onnx_convolution import OnnxConvolutionBackend
+from edgekit.recipe import load_recipe
 from edgekit.recipe.stages import ExportConfig, QuantizeConfig
 from edgekit.runtimes.isa import saturates
 from tests.export import duals
@@ -139,6 +140,34 @@ def test_both_towers_are_quantized_by_their_own_candidates(folders: dict[str, Pa
     assert chosen["a"] == chosen["b"]
     # each candidate was judged beside the other tower in fp32
     assert all(image != text for image, text in judge.asked)
+
+
+def test_a_tower_may_have_a_precision_of_its_own(folders: dict[str, Path], tmp_path: Path) -> None:
+    judge = Nearness(folders["lite"], duals.examples(3, seed=11))
+    common = {"candidates": ["dynamic"], "reduce_range": False}
+    for given, kinds in (
+        ({"image": "fp16", "text": "fp32"}, {"image": "float16", "text": "float32"}),
+        ({"image": "fp16"}, {"image": "float16", "text": "int8"}),
+    ):
+        config, out = QuantizeConfig(**common, towers=given), tmp_path / str(len(given))
+        report = quantize(folders["lite"], folders["lite-torch"], out, config, duals.examples(4), judge, bound=0.9)
+        found, expected = towers.read(out), {"text": "w8a8", **given}
+        assert found.precision == "w8a8", "the file goes by the recipe's precision"
+        assert {name: tower.precision for name, tower in found.towers.items()} == expected
+        assert {name: one["precision"] for name, one in report.to_dict()["towers"].items()} == expected
+        for name, kind in kinds.items():
+            held = weights(out / name / "model.onnx")
+            assert max(held, key=lambda dtype: held[dtype]) == kind
+    same = (tmp_path / "2" / "text" / "model.onnx", folders["lite"] / "text" / "model.onnx")
+    assert same[0].read_bytes() == same[1].read_bytes()
+    assert config.tried("onnxruntime", "w8a8") == {"fp16": ["fp16"], "w8a8": ["dynamic"]}
+
+
+def test_towers_are_stated_for_pictures_and_one_at_least_is_quantized() -> None:
+    with pytest.raises(RecipeError, match="not fp32"):
+        load_recipe("clip", {"stages.quantize.towers": {"image": "fp32", "text": "fp32"}})
+    with pytest.raises(RecipeError, match="task clip"):
+        load_recipe("sentiment", {"stages.quantize.towers.text": "fp32"})
 
 
 def test_a_tower_that_no_candidate_suits_stays_as_it_is(folders: dict[str, Path], tmp_path: Path) -> None:

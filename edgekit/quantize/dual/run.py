@@ -68,8 +68,9 @@ def quantize_dual(
 ) -> DualQuantizeReport:
     """As :func:`edgekit.quantize.run.quantize`, for the artifact of a dual encoder.
 
-    ``calibration``: training pictures with captions. A tower for which no candidate keeps within the bound stays as it
-    is. Raises StageError when that is so of all towers.
+    ``calibration``: training pictures with captions. ``config.towers`` may give a tower a precision of its own. A tower
+    for which no candidate keeps within the bound stays as it is. Raises StageError when that is so of all that were
+    tried.
     """
     began = time.perf_counter()
     fp32_folder, out = Path(fp32_folder), Path(out)
@@ -80,12 +81,15 @@ def quantize_dual(
     kinds = tower_kinds(torch_folder)
     reports: dict[str, QuantizeReport] = {}
     missed: dict[str, StageError] = {}
+    wanted = {name: config.towers.of(name, precision) for name in about.towers}
     made = dict(about.towers)
     with tempfile.TemporaryDirectory() as scratch:
         for name, tower in about.towers.items():
+            if wanted[name] == "fp32":
+                continue
             progress.say(f"quantize the {name} tower")
             feeds = inputs.of(name, calibration[: config.calibration_examples])
-            subject = _Side(fp32_folder / name, about.engine, tower, precision, name, feeds, inputs, judge, sides)
+            subject = _Side(fp32_folder / name, about.engine, tower, wanted[name], name, feeds, inputs, judge, sides)
             given = [{key: feed[key] for key in tower.inputs} for feed in feeds]
             source = Source(
                 subject.fp32,
@@ -100,12 +104,12 @@ def quantize_dual(
             work.mkdir()
             limit = config.gate.max_drop if bound is None else bound
             backend = open_backend(about.engine, source)
-            search = Search(subject, backend, work, config, limit, precision, threads=threads, progress=progress)
-            for candidate in dict.fromkeys(config.candidates_for(about.engine, precision)):
+            search = Search(subject, backend, work, config, limit, wanted[name], threads=threads, progress=progress)
+            for candidate in dict.fromkeys(config.candidates_for(about.engine, wanted[name])):
                 search.attempt(candidate)
             try:
                 reports[name] = search.finish(work / "chosen", began)
-                made[name] = replace(tower, precision=precision)
+                made[name] = replace(tower, precision=wanted[name])
             except StageError as error:
                 missed[name] = error
         if not reports:
@@ -119,7 +123,7 @@ def quantize_dual(
                 shutil.copyfile(origin / file, out / name / file)
     shutil.copyfile(fp32_folder / "tokenizer.json", out / "tokenizer.json")
     towers.write(out, towers.read_spec(fp32_folder), towers.DualArtifact(about.engine, precision, made))
-    return _joined(reports, missed, precision, time.perf_counter() - began)
+    return _joined(reports, missed, wanted, time.perf_counter() - began)
 
 
 def tower_kinds(torch_folder: Path) -> dict[str, Kind]:
@@ -178,7 +182,7 @@ class _Side:
 
 
 def _joined(
-    reports: dict[str, QuantizeReport], missed: dict[str, StageError], precision: str, seconds: float
+    reports: dict[str, QuantizeReport], missed: dict[str, StageError], wanted: dict[str, str], seconds: float
 ) -> DualQuantizeReport:
     candidates, sensitivity = [], []
     told: dict[str, dict[str, Any]] = {}
@@ -187,13 +191,15 @@ def _joined(
         sensitivity += [{**one, "matrix": f"{name}/{one['matrix']}"} for one in report.sensitivity]
         chosen = next(one for one in report.candidates if one["chosen"])
         told[name] = {
-            "precision": precision,
+            "precision": wanted[name],
             "chosen": report.chosen,
             "fp32_p50_ms": report.fp32_p50_ms,
             "p50_ms": chosen["p50_ms"],
         }
     for name, error in missed.items():
         told[name] = {"precision": "fp32", "chosen": "", "reason": error.found}
+    for name in wanted.keys() - told.keys():
+        told[name] = {"precision": "fp32", "chosen": "", "reason": "fp32 was asked for"}
     return DualQuantizeReport(
         candidates=candidates,
         sensitivity=sensitivity,
