@@ -23,6 +23,7 @@ from edgekit.quantize.convolution import modules
 from edgekit.quantize.onnx_convolution import OnnxConvolutionBackend
 from edgekit.recipe import load_recipe
 from edgekit.recipe.stages import ExportConfig, QuantizeConfig
+from edgekit.runtimes import artifact
 from edgekit.runtimes.isa import saturates
 from tests.export import duals
 
@@ -62,7 +63,7 @@ def backend(folders: dict[str, Path], image: str) -> OnnxConvolutionBackend:
 
 def answers(model: onnx.ModelProto, folder: Path, examples: list[duals.Example], tmp_path: Path) -> np.ndarray:
     onnx.save(model, str(tmp_path / "model.onnx"))
-    tower = towers.OpenTower(tmp_path, "onnxruntime", towers.read(folder).towers["image"], 1)
+    tower = towers.OpenTower(tmp_path, "onnxruntime", artifact.read(folder).each_tower()["image"], 1)
     return np.concatenate([tower(feed) for feed in Inputs(folder).of("image", examples)])
 
 
@@ -123,8 +124,8 @@ def test_both_towers_are_quantized_by_their_own_candidates(folders: dict[str, Pa
     train = duals.examples(8)
     for out in (tmp_path / "a", tmp_path / "b"):
         report = quantize(folders["lite"], folders["lite-torch"], out, config, train, judge, bound=0.5)
-    about = towers.read(tmp_path / "a")
-    assert {name: tower.precision for name, tower in about.towers.items()} == {"image": "w8a8", "text": "w8a8"}
+    about = artifact.read(tmp_path / "a")
+    assert {name: tower.precision for name, tower in about.each_tower().items()} == {"image": "w8a8", "text": "w8a8"}
     assert weights(tmp_path / "a" / "image" / "model.onnx")["int8"] > 15_000
     assert weights(tmp_path / "a" / "text" / "model.onnx")["int8"] > 40_000
     told = report.to_dict()
@@ -151,9 +152,9 @@ def test_a_tower_may_have_a_precision_of_its_own(folders: dict[str, Path], tmp_p
     ):
         config, out = QuantizeConfig(**common, towers=given), tmp_path / str(len(given))
         report = quantize(folders["lite"], folders["lite-torch"], out, config, duals.examples(4), judge, bound=0.9)
-        found, expected = towers.read(out), {"text": "w8a8", **given}
+        found, expected = artifact.read(out), {"text": "w8a8", **given}
         assert found.precision == "w8a8", "the file goes by the recipe's precision"
-        assert {name: tower.precision for name, tower in found.towers.items()} == expected
+        assert {name: tower.precision for name, tower in found.each_tower().items()} == expected
         assert {name: one["precision"] for name, one in report.to_dict()["towers"].items()} == expected
         for name, kind in kinds.items():
             held = weights(out / name / "model.onnx")
@@ -179,8 +180,8 @@ def test_a_tower_that_no_candidate_suits_stays_as_it_is(folders: dict[str, Path]
     judge = Strict(folders["lite"], duals.examples(3, seed=11))
     config = QuantizeConfig(candidates=["static"], float_layers=0, reduce_range=False)
     report = quantize(folders["lite"], folders["lite-torch"], tmp_path / "out", config, duals.examples(6), judge)
-    about = towers.read(tmp_path / "out")
-    assert {name: tower.precision for name, tower in about.towers.items()} == {"image": "fp32", "text": "w8a8"}
+    about = artifact.read(tmp_path / "out")
+    assert {name: tower.precision for name, tower in about.each_tower().items()} == {"image": "fp32", "text": "w8a8"}
     same = (tmp_path / "out" / "image" / "model.onnx", folders["lite"] / "image" / "model.onnx")
     assert same[0].read_bytes() == same[1].read_bytes()
     told = report.to_dict()["towers"]["image"]

@@ -13,11 +13,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.bundle.dual import Tower
 from edgekit.distill.source import read_config
 from edgekit.errors import StageError
 from edgekit.export.dual import towers
 from edgekit.export.dual.inputs import Example, Inputs
-from edgekit.export.dual.towers import Feed, OpenTower, Tower
+from edgekit.export.dual.towers import Feed, OpenTower
 from edgekit.progress import Progress, Silent
 from edgekit.quantize.backend import Source, open_backend
 from edgekit.quantize.report import QuantizeReport
@@ -76,15 +77,15 @@ def quantize_dual(
     fp32_folder, out = Path(fp32_folder), Path(out)
     if not calibration:
         raise StageError("calibration examples", found="none", expected="at least one training picture with caption")
-    about, inputs = towers.read(fp32_folder), Inputs(fp32_folder)
+    about, inputs = artifact.read(fp32_folder), Inputs(fp32_folder)
+    made = about.each_tower()
     sides = {name: embed(towers.open_tower(fp32_folder, name), inputs, name, judge) for name in about.towers}
     kinds = tower_kinds(torch_folder)
     reports: dict[str, QuantizeReport] = {}
     missed: dict[str, StageError] = {}
     wanted = {name: config.towers.of(name, precision) for name in about.towers}
-    made = dict(about.towers)
     with tempfile.TemporaryDirectory() as scratch:
-        for name, tower in about.towers.items():
+        for name, tower in about.each_tower().items():
             if wanted[name] == "fp32":
                 continue
             progress.say(f"quantize the {name} tower")
@@ -122,7 +123,7 @@ def quantize_dual(
             for file in artifact.FILES[about.engine]:
                 shutil.copyfile(origin / file, out / name / file)
     shutil.copyfile(fp32_folder / "tokenizer.json", out / "tokenizer.json")
-    towers.write(out, towers.read_spec(fp32_folder), towers.DualArtifact(about.engine, precision, made))
+    artifact.write(out, artifact.read_spec(fp32_folder), about.engine, precision, made)
     return _joined(reports, missed, wanted, time.perf_counter() - began)
 
 
