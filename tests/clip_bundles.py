@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import shutil
-import warnings
-from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from edgekit.bundle import Manifest, ModelFile, TaskSpec, write
-from edgekit.bundle.dual import DualSpec, ImageSpec
+from edgekit.bundle import Manifest, ModelFile, write
 from edgekit.distill.clip.config import DualConfig, TextConfig, VitConfig
 from edgekit.distill.clip.dual import DualEncoder
 from edgekit.distill.clip_bpe import train_clip_bpe
+from edgekit.export import export_onnx
+from edgekit.export.openvino import export_openvino
+from edgekit.recipe.stages import ExportConfig
 from edgekit.runtimes import artifact
-from edgekit.runtimes.engines.openvino import import_openvino
 from edgekit.runtimes.golden import make
 from edgekit.runtimes.prompts import NAME, make_bank
 
 SIZE, DIM, CONTEXT = 32, 24, 16
+ONNX, XML = "models/fp32.image.onnx", "models/fp32.image.xml"
 LABELS = ["a red square", "a blue circle", "a green triangle"]
 TEXTS = [*LABELS, "a small yellow star above a large grey square", "stripes", "a white dot on black " * 6]
 
@@ -34,60 +35,33 @@ def pictures(count: int = len(TEXTS)) -> list[np.ndarray]:
 EXAMPLES = list(zip(pictures(), TEXTS, strict=True))
 
 
-def encoder() -> tuple[DualEncoder, TaskSpec, str]:
-    """The towers, their task and tokenizer.json."""
+def encoder() -> tuple[DualEncoder, str]:
+    """The towers and tokenizer.json; always the same."""
     words = train_clip_bpe(TEXTS * 9, 600)
     torch.manual_seed(0)
     image = VitConfig(DIM, SIZE, 8, 32, 16, (2, 2), (64, 64), pool_heads=2, pool_ffn=64)
     text = TextConfig(DIM, CONTEXT, words.get_vocab_size(), 32, 16, (2, 2), (64, 64))
-    spec = TaskSpec(
-        "clip", [], CONTEXT, 0, pad_id=0, normalize=True,
-        pictures=ImageSpec(SIZE), similarity=DualSpec(20.0),
-    )  # fmt: skip
-    return DualEncoder(DualConfig(image, text)).eval(), spec, words.to_str()
+    return DualEncoder(DualConfig(image, text)).eval(), words.to_str()
 
 
-@cache
+def torch_folder(root: Path) -> Path:
+    """The towers as edgekit's own torch folder, ``root``/torch."""
+    model, words = encoder()
+    model.save(root / "torch")
+    (root / "torch/tokenizer.json").write_text(words, "utf-8")
+    return root / "torch"
+
+
 def onnx_artifact(root: Path) -> Path:
-    """An artifact for onnxruntime in ``root``/onnx, fp32."""
-    folder = root / "onnx"
-    model, spec, words = encoder()
-    pixels, ids = torch.zeros(2, 3, SIZE, SIZE), torch.ones(2, 7, dtype=torch.int64)
-    for name, tower, example, given, axes in (
-        ("image", model.image, pixels, "pixel_values", {0: "b"}),
-        ("text", model.text, ids, "input_ids", {0: "b", 1: "t"}),
-    ):
-        (folder / name).mkdir(parents=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                tower, (example,), str(folder / name / "model.onnx"), input_names=[given],
-                output_names=[f"{name}_embeddings"], dynamic_axes={given: axes, f"{name}_embeddings": {0: "b"}},
-                opset_version=17, dynamo=False,
-            )  # fmt: skip
-    (folder / "tokenizer.json").write_text(words, "utf-8")
-    artifact.write(folder, spec, "onnxruntime", "fp32", towers())
-    return folder
+    """An artifact for onnxruntime in ``root``/onnx, fp32, made of ``root``/torch."""
+    export_onnx(torch_folder(root), root / "onnx", ExportConfig(), EXAMPLES[:2])
+    return root / "onnx"
 
 
-def openvino_artifact(root: Path) -> Path:
-    """The same for openvino in ``root``/openvino."""
-    onnx, folder = onnx_artifact(root), root / "openvino"
-    openvino = import_openvino()
-    for name in ("image", "text"):
-        (folder / name).mkdir(parents=True)
-        made = openvino.convert_model(str(onnx / name / "model.onnx"))
-        openvino.save_model(made, str(folder / name / "model.xml"), compress_to_fp16=False)
-    shutil.copyfile(onnx / "tokenizer.json", folder / "tokenizer.json")
-    artifact.write(folder, artifact.read_spec(onnx), "openvino", "fp32", towers())
-    return folder
-
-
-def towers() -> dict[str, dict[str, object]]:
-    return {
-        "image": {"precision": "fp32", "inputs": ["pixel_values"], "output": "image_embeddings"},
-        "text": {"precision": "fp32", "inputs": ["input_ids"], "output": "text_embeddings"},
-    }
+def openvino_artifact(root: Path, onnx: Path) -> Path:
+    """The same for openvino in ``root``, made of the artifact ``onnx`` and the torch folder beside it."""
+    export_openvino(onnx.parent / "torch", onnx, root, ExportConfig(), EXAMPLES[:2])
+    return root
 
 
 def without_text(folder: Path, out: Path) -> Path:
@@ -101,20 +75,21 @@ def without_text(folder: Path, out: Path) -> Path:
     return out
 
 
-def bundle(path: Path, folders: dict[str, Path]) -> Path:
-    """Write ``path`` of the artifacts in ``folders``, by the image tower's file in the bundle."""
+def bundle(path: Path, folders: dict[str, Path], **fields: Any) -> Path:
+    """Write ``path`` of the artifacts in ``folders``, by the image tower's file in the bundle.
+
+    ``fields``: further ones of the manifest.
+    """
     files: dict[str, Path | bytes] = {}
     models: list[ModelFile] = []
     for file, folder in folders.items():
         files |= artifact.sources(folder, file)
         models.append(artifact.entry(folder, file))
-        for name in ("tokenizer.json", NAME):
-            if (folder / name).is_file():
-                files[name] = folder / name
+        files |= artifact.shared(folder)
     golden = make({file: artifact.load(folder, 1, file) for file, folder in folders.items()}, EXAMPLES)
     manifest = Manifest(
         name="clip", created="2026-01-02T03:04:05+00:00", edgekit_version="0.1.0",
-        task=artifact.read_spec(next(iter(folders.values()))), models=models, golden=golden["manifest"],
+        task=artifact.read_spec(next(iter(folders.values()))), models=models, golden=golden["manifest"], **fields,
     )  # fmt: skip
     write(path, manifest, files | golden["files"])
     return path

@@ -164,3 +164,32 @@ def tiny_litert(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     out = tmp_path_factory.mktemp("litert")
     export_litert(tiny_encoder, out, ExportConfig(), [16, 32, 64], TEXTS)
     return out
+
+
+@pytest.fixture(scope="session")
+def clip_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small dual encoder's artifact for onnxruntime, its torch folder beside it. Shared: do not write to it."""
+    from tests import clip_bundles
+
+    return clip_bundles.onnx_artifact(tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture(scope="session")
+def clip_bundle(clip_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``clip_onnx`` as a bundle, with golden vectors and its teacher. Shared: do not write to it."""
+    from tests import clip_bundles
+
+    teacher = {"model": "new", "metric": "recall_at_1", "value": 0.5, "folder": str(clip_onnx.parent / "torch")}
+    path = tmp_path_factory.mktemp("clip-bundle") / "clip.edge"
+    return clip_bundles.bundle(path, {clip_bundles.ONNX: clip_onnx}, teacher=teacher)
+
+
+@pytest.fixture(scope="session")
+def clip_bank(clip_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a prompt bank in place of its text tower. Shared: do not write to it."""
+    from tests import clip_bundles
+
+    root = tmp_path_factory.mktemp("clip-bank")
+    return clip_bundles.bundle(
+        root / "bank.edge", {clip_bundles.ONNX: clip_bundles.without_text(clip_onnx, root / "artifact")}
+    )

@@ -65,7 +65,8 @@ def _may_replace(target: Path, overwrite: bool) -> None:
         read_manifest(target)
     except BundleError as error:
         # A bundle that is newer or damaged still shows a manifest; any other folder is somebody's work.
-        if not (target / manifests.NAME).is_file() or not (target / "tokenizer.json").exists():
+        known = ("tokenizer.json", "prompts.safetensors")  # a bundle has one of them at least
+        if not (target / manifests.NAME).is_file() or not any((target / name).exists() for name in known):
             raise InputError(f"{target} is not a bundle, so it is not replaced", found=error.what) from None
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgekit.bundle import ModelFile
 from edgekit.compress.stage import Context
 from edgekit.compress.stages import file_stage
+from edgekit.distill import families
 from edgekit.runtimes import artifact
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A model file to pack: the stage's ``folder`` that holds it and the engine's own ``fp32`` folder.
+    """A model file to pack: the stage's ``folder`` that was judged and the engine's own ``fp32`` folder.
 
+    ``source``: the folder whose files go into the bundle: ``folder``, unless the recipe packs it otherwise.
     ``failed``: why its gate refused it, for files that are packed all the same (``keep: failed``).
     """
 
@@ -23,24 +25,25 @@ class Packed:
     precision: str
     folder: Path
     fp32: Path
+    source: Path
     failed: str = ""
 
     def sources(self) -> dict[str, Path]:
         """Names in the bundle of all files that it consists of, and where they lie now."""
-        return artifact.sources(self.folder, self.path)
+        return artifact.sources(self.source, self.path)
 
     def entry(self, task: str) -> ModelFile:
         """What the manifest says of it."""
         output = "embeddings" if task == "embed" else "logits"
         if self.engine in ("litert", "tflite-runtime"):
             output = ""  # its converter names outputs by number; there is one
-        return artifact.entry(self.folder, self.path, output, self.failed)
+        return artifact.entry(self.source, self.path, output, self.failed)
 
 
-def to_pack(context: Context) -> list[Packed]:
+def to_pack(context: Context, work: Path) -> list[Packed]:
     """Every engine and precision of the recipe whose stage stayed; of an engine that kept none, its fp32.
 
-    With ``keep: failed`` those that missed their bound too, marked.
+    With ``keep: failed`` those that missed their bound too, marked. ``work``: an empty folder for files made now.
     """
     recipe = context.recipe
     found = []
@@ -57,7 +60,8 @@ def to_pack(context: Context) -> list[Packed]:
         plain = _file(context, "onnxruntime", "fp32")
         assert plain is not None, "export is required"
         found.append(plain)
-    return found
+    sources = families.to_pack(recipe, [(one.folder, one.fp32) for one in found], work, context.progress)
+    return [replace(one, source=source) for one, source in zip(found, sources, strict=True)]
 
 
 def _file(context: Context, engine: str, precision: str) -> Packed | None:
@@ -71,4 +75,4 @@ def _file(context: Context, engine: str, precision: str) -> Packed | None:
     about = artifact.read(folder)
     suffix = (".image" if about.towers else "") + Path(about.files[0]).suffix
     name = f"{precision}-tflite-runtime" if engine == "tflite-runtime" else precision
-    return Packed(f"models/{name}{suffix}", engine, precision, folder, fp32, failed)
+    return Packed(f"models/{name}{suffix}", engine, precision, folder, fp32, folder, failed)

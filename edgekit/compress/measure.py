@@ -12,6 +12,7 @@ from edgekit.compress.gate import WARMUP, Gate, timed_examples
 from edgekit.compress.stage import Context
 from edgekit.devices import environment
 from edgekit.devices.memory import model_rss_bytes
+from edgekit.distill import families
 from edgekit.errors import RecipeError
 from edgekit.evaluate import agreement, interleaved, percentiles
 from edgekit.evaluate.matrix import Answered, parity_matrix
@@ -37,7 +38,8 @@ def measure(context: Context, bundle: Path, files: list[Packed]) -> Measured:
     """Time all ``files`` of the trial ``bundle`` and the teacher in turns; compare all that they answered."""
     recipe, splits, teacher = context.recipe, context.splits, context.teacher
     assert teacher is not None
-    gate, threads, examples = Gate(context), recipe.latency_threads, timed_examples(splits.test)
+    gate, threads = Gate(context), recipe.latency_threads
+    examples = families.asked(recipe, timed_examples(splits.test))
     models = {one.path: load(bundle, threads=threads, file=one.path) for one in files}
     calls: dict[str, Any] = {path: model.run for path, model in models.items()}
     calls["teacher"] = open_predictor(teacher, threads).answer
@@ -77,10 +79,12 @@ def _record(gate: Gate, first: Packed, profile: dict[str, Any], sizes: dict[str,
     found = gate.answers(first.folder).test
     on_test = gate.scored(found, gate.splits.test, test=True)
     faster = profile["teacher"]["p50_ms"] / profile["p50_ms"]
+    note = families.asked_note(gate.recipe)
     return StageRecord(
         stage="pack",
         kept=True,
-        reason=f"{faster:.1f}x faster than the teacher in torch fp32, measured in turns; in {first.engine}",
+        reason=f"{faster:.1f}x faster than the teacher in torch fp32, measured in turns; in {first.engine}"
+        + (f"; {note}" if note else ""),
         metric=on_test.metric,
         value=on_test.value,
         low=on_test.low,

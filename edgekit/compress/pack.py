@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -27,12 +28,27 @@ def write_bundle(
     context: Context, output: Path, records: list[StageRecord], teacher: dict[str, Any], overwrite: bool
 ) -> None:
     """Write the bundle to ``output`` and let it prove itself; raises VerificationError when it cannot."""
+    with tempfile.TemporaryDirectory() as work:
+        _write(context, output, to_pack(context, Path(work)), records, teacher, overwrite)
+    report = verify(output, context.recipe.latency_threads)
+    if not report.ok:
+        bad = [f"{check.name}: {check.detail}" for check in report.checks if not check.ok]
+        raise VerificationError(str(output), found="; ".join(bad), expected="a bundle that passes its own checks")
+
+
+def _write(
+    context: Context,
+    output: Path,
+    packed: list[Packed],
+    records: list[StageRecord],
+    teacher: dict[str, Any],
+    overwrite: bool,
+) -> None:
     recipe, splits = context.recipe, context.splits
-    packed = to_pack(context)
-    first = packed[0].folder
+    first = packed[0].source
     files: dict[str, Path | bytes] = {name: path for one in packed for name, path in one.sources().items()}
-    files |= {"tokenizer.json": first / "tokenizer.json", "recipe.yaml": recipe.dump_yaml().encode()}
-    models = {one.path: artifact.load(one.folder, recipe.latency_threads, one.path) for one in packed}
+    files |= {**artifact.shared(first), "recipe.yaml": recipe.dump_yaml().encode()}
+    models = {one.path: artifact.load(one.source, recipe.latency_threads, one.path) for one in packed}
     golden = make(models, splits.validation.spread(GOLDEN))
     files |= golden["files"]
     licences = [
@@ -60,10 +76,6 @@ def write_bundle(
     )
     manifest = _with_results(context, manifest, files, packed, output)
     write(output, manifest, files, overwrite=overwrite or output.exists())
-    report = verify(output, recipe.latency_threads)
-    if not report.ok:
-        bad = [f"{check.name}: {check.detail}" for check in report.checks if not check.ok]
-        raise VerificationError(str(output), found="; ".join(bad), expected="a bundle that passes its own checks")
 
 
 def _with_results(

@@ -133,7 +133,7 @@ def _engine_stages(recipe: Recipe, shape: dict[str, Any]) -> list[Stage]:
                     {
                         **part,
                         "precision": precision,
-                        "candidates": settings.quantize.candidates_for(engine, precision),
+                        "candidates": settings.quantize.tried(engine, precision),
                         "quantize": _quantize_part(settings.quantize),
                         "bound": settings.quantize.gate.model_dump(),
                         "latency_threads": recipe.latency_threads,

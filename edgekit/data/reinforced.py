@@ -33,13 +33,16 @@ _BATCH = 64  # pictures or captions given to a teacher at once
 
 
 class Teacher(Protocol):
-    """A dual encoder. ``sha256`` is of its weights: another hash is another teacher."""
+    """A dual encoder. ``sha256`` is of its weights: another is another teacher; ``scale``: its factor on cosines."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def sha256(self) -> str: ...
+
+    @property
+    def scale(self) -> float: ...
 
     def embed_images(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.floating]:
         """uint8 (B, size, size, 3) RGB, not normalised -> (B, D)."""
@@ -97,7 +100,7 @@ def _records(
         width = held.get((teacher.name, teacher.sha256))
         if width is None:
             width = _checked(teacher.embed_texts(data.captions[:1]), teacher, 1, None, settings).shape[1]
-        records.append(TeacherRecord(teacher.name, teacher.sha256, width))
+        records.append(TeacherRecord(teacher.name, teacher.sha256, width, teacher.scale))
     return records
 
 
@@ -115,6 +118,8 @@ def _begin(root: Path, manifest: dict[str, Any]) -> None:
                 expected="an empty folder",
                 fix="Empty it.",
             )
+        if any(root.iterdir()):
+            raise DataError(f"reinforced set {root}", found="other files", expected="an empty folder, or none")
         _replace(root / MANIFEST, (json_text(manifest) + "\n").encode())
         return
     for field in manifest:

@@ -53,11 +53,12 @@ class ReinforceSettings:
 
 @dataclass(frozen=True)
 class TeacherRecord:
-    """A teacher whose embeddings are stored; ``sha256`` is of its weights."""
+    """A teacher whose embeddings are stored; ``sha256`` is of its weights, ``scale`` its factor on cosines."""
 
     name: str
     sha256: str
     width: int
+    scale: float
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,11 @@ class ReinforcedStore:
     def augmentations(self) -> int:
         """How many there are of each picture."""
         return self.settings.augmentations
+
+    @property
+    def caption_count(self) -> int:
+        """How many captions all pictures have together."""
+        return int(self._starts[-1])
 
     @property
     def shards(self) -> int:

@@ -38,7 +38,7 @@ def rows(
             a, b = list(reference), one.outputs
             near = parity(_matrix(a), _matrix(b))
             numbers = {"cosine_mean": near.cosine_mean, "cosine_min": near.cosine_min, "max_abs": near.max_abs}
-            top1 = None if task == "embed" else agreement(task, _matrix(a), _matrix(b))
+            top1 = None if task in ("embed", "clip") else agreement(task, _matrix(a), _matrix(b))
             table.append({**own, "against": name, **numbers, "top1": top1, "n": len(b)})
     return table
 

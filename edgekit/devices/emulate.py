@@ -24,10 +24,12 @@ import numpy.typing as npt
 
 import edgekit.errors as errors
 from edgekit.bundle import ModelFile, open_bundle
+from edgekit.devices.examples import to_json
 from edgekit.devices.userland import PYTHON, userland
 from edgekit.errors import InputError, MissingDependencyError
 from edgekit.progress import Progress, Silent, track
 from edgekit.runtimes import isa
+from edgekit.runtimes.check import golden_of
 from edgekit.runtimes.threads import usable_cpus
 from edgekit.runtimes.verify import Check, VerifyReport
 
@@ -60,7 +62,7 @@ PROCESSORS = {
 
 @dataclass(frozen=True)
 class Answers:
-    """What one model file answered on ``cpu``: a float32 array a text, (C,), (D,) or (words, C).
+    """What one model file, or tower's file, answered on ``cpu``: a float32 array an example, (C,), (D,) or (words, C).
 
     ``isa``: what the runtime took the board for. ``reason``: why there is no answer; ``outputs`` is empty then.
     """
@@ -77,45 +79,47 @@ class Answers:
 def answers(
     path: str | Path,
     cpus: Sequence[str] = tuple(PROCESSORS),
-    texts: Sequence[str] | None = None,
+    examples: Sequence[Any] | None = None,
     progress: Progress = Silent(),
 ) -> list[Answers]:
-    """Each model file of the bundle at ``path`` on each of ``cpus``: every text alone, in one thread.
+    """Each model file of the bundle at ``path`` on each of ``cpus``: every example alone, in one thread.
 
-    ``texts`` None takes the golden ones. A file or an engine that fails or dies gives its reason. Raises ``InputError``
-    for another processor, ``BundleError``, and ``MissingDependencyError`` when qemu or the userland cannot be had.
+    ``examples``: texts, or pictures uint8 (H, W, 3) with captions; None takes the golden ones. Of a dual encoder each
+    tower has a row. A file or an engine that fails or dies gives its reason. Raises ``InputError`` for another
+    processor, ``BundleError``, and ``MissingDependencyError`` when qemu or the userland cannot be had.
     """
     bundle = open_bundle(path)
-    if bundle.manifest.task.task == "clip":
-        raise InputError(
-            f"{bundle.root.name}: task clip",
-            expected="a model of texts",
-            fix="`edgekit verify --cpu` checks both towers.",
-        )
-    texts = list(bundle.manifest.golden.get("texts", []) if texts is None else texts)
+    if examples is None:
+        golden = golden_of(bundle)
+        examples = golden.examples if golden else []
+    given = [to_json(one) for one in examples]
     root = _ready(cpus, progress)
 
     def on(cpu: str) -> list[Answers]:
         waiting, found = list(bundle.manifest.models), []
         while waiting:
-            job = {"bundle": str(bundle.root.resolve()), "files": [model.path for model in waiting], "texts": texts}
+            job = {"bundle": str(bundle.root.resolve()), "files": [model.path for model in waiting], "examples": given}
             told, reason = _run(job, cpu, root)
-            found += [_answers(model, cpu, one) for model, one in zip(waiting, told, strict=False)]
+            found += [row for model, one in zip(waiting, told, strict=False) for row in _answers(model, cpu, one)]
             if len(told) < len(waiting):  # the next one killed the process; those after it go into another
-                found.append(_answers(waiting[len(told)], cpu, {"error": reason}))
+                found += _answers(waiting[len(told)], cpu, {"error": reason})
             waiting = waiting[len(told) + 1 :]
         return found
 
     return [one for found in _each(on, cpus, progress) for one in found]
 
 
-def _answers(model: ModelFile, cpu: str, told: dict[str, Any]) -> Answers:
-    outputs = [np.array(item["values"], np.float32).reshape(item["shape"]) for item in told.get("outputs", [])]
-    bad = sum(not np.isfinite(output).all() for output in outputs)
-    reason = f"{bad} of {len(outputs)} outputs hold NaN or infinity" if bad else told.get("error", "")
-    if reason:
-        return Answers(model.path, model.engine, model.precision, cpu, isa_of(cpu), reason=reason)
-    return Answers(model.path, told["engine"], model.precision, cpu, told["isa"], outputs)
+def _answers(model: ModelFile, cpu: str, told: dict[str, Any]) -> list[Answers]:
+    if "error" in told:
+        return [Answers(model.path, model.engine, model.precision, cpu, isa_of(cpu), reason=told["error"])]
+    rows = []
+    for file, given in told["outputs"].items():
+        outputs = [np.array(item["values"], np.float32).reshape(item["shape"]) for item in given["values"]]
+        bad = sum(not np.isfinite(output).all() for output in outputs)
+        reason = f"{bad} of {len(outputs)} outputs hold NaN or infinity" if bad else ""
+        held = [] if bad else outputs
+        rows.append(Answers(file, told["engine"], given["precision"], cpu, told["isa"], held, reason))
+    return rows
 
 
 def verify(path: str | Path, cpus: Sequence[str] = tuple(PROCESSORS), progress: Progress = Silent()) -> VerifyReport:

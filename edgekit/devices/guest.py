@@ -15,28 +15,38 @@ from edgekit.errors import EdgekitError
 
 
 def answers(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Of each of ``job["files"]`` in ``job["bundle"]``: its outputs for each of ``job["texts"]`` alone, one thread.
+    """Of each of ``job["files"]`` in ``job["bundle"]``: its outputs for each of ``job["examples"]`` alone, one thread.
 
-    Or {"error"}. An output is {"shape", "values"}: JSON holds float32 exactly, but not the width of an empty array.
+    ``outputs`` go by file, those of a dual encoder by its towers' files. Or {"error"}. An output is {"shape",
+    "values"}: JSON holds float32 exactly, but not the width of an empty array.
     """
     from edgekit.bundle import open_bundle
+    from edgekit.devices.examples import from_json
     from edgekit.runtimes import isa
-    from edgekit.runtimes.golden import alone
+    from edgekit.runtimes.golden import alone, files_of
     from edgekit.runtimes.load import load_file
 
     bundle = open_bundle(job["bundle"], check_hashes=False)
     models = {model.path: model for model in bundle.manifest.models}
+    examples = [from_json(one) for one in job["examples"]]
     for file in job["files"]:
         try:
             model = load_file(bundle, models[file], threads=1)
-            outputs = alone(model, job["texts"])[""]
+            found = alone(model, examples)
         except EdgekitError as error:
             yield {"error": str(error)}
         except Exception as error:  # an engine may throw anything; the next file is to be answered all the same
             yield {"error": f"{type(error).__name__}: {error}"}
         else:
-            values = [{"shape": output.shape, "values": output.ravel().tolist()} for output in outputs]
-            yield {"isa": isa.detect(), "engine": model.engine, "outputs": values}
+            outputs = {
+                one: {"precision": precision, "values": [_told(output) for output in found.get(role, [])]}
+                for role, (one, precision) in files_of(model).items()
+            }
+            yield {"isa": isa.detect(), "engine": model.engine, "outputs": outputs}
+
+
+def _told(output: Any) -> dict[str, Any]:
+    return {"shape": output.shape, "values": output.ravel().tolist()}
 
 
 def check(job: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -29,7 +29,7 @@ PACKAGES = (
     *(f"python{PYTHON}-minimal", f"libpython{PYTHON}-minimal", f"libpython{PYTHON}-stdlib"),
 )
 # The runtime's own needs and the engines that boards use; those that are installed here, in the same versions.
-WHEELS = ("numpy", "tokenizers", "onnxruntime", "openvino", "ai-edge-litert")
+WHEELS = ("numpy", "tokenizers", "pillow", "onnxruntime", "openvino", "ai-edge-litert")
 TIMEOUT_S = 600
 
 _APT = """

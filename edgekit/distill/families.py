@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,30 @@ def qat(
     from edgekit.distill.qat import qat as qat_text
 
     return qat_text(recipe, _texts(splits), source, followed, out, work, progress)
+
+
+def to_pack(recipe: Recipe, made: Sequence[tuple[Path, Path]], work: Path, progress: Progress) -> list[Path]:
+    """The artifacts that go into the bundle, in the order of ``made``: (what passed, its engine's fp32).
+
+    ``work``: an empty folder for those that are not packed as they were judged.
+    """
+    if recipe.prompts is None:
+        return [folder for folder, _ in made]
+    from edgekit.distill.clip.bank import with_bank
+
+    return with_bank(recipe.prompts, made, work, progress)
+
+
+def asked(recipe: Recipe, examples: list[Any]) -> list[Any]:
+    """What one inference each of the packed model is given, of ``examples`` of the data."""
+    if recipe.prompts is None or not recipe.prompts.alone:
+        return examples
+    return [(picture, None) for picture, _ in examples]
+
+
+def asked_note(recipe: Recipe) -> str:
+    """What of an example :func:`asked` leaves out, in words; "" for nothing."""
+    return "pictures alone, without the text tower" if recipe.prompts is not None and recipe.prompts.alone else ""
 
 
 def _texts(splits: AnySplits) -> Splits:

@@ -39,7 +39,7 @@ def evaluate_bundle(
 
     ``columns`` names ``text``, ``label`` and ``pair``; without it the columns of the bundle's own recipe are tried.
     ``with_teacher`` adds a row for the teacher in torch fp32. For task clip ``data`` is a table of pictures and
-    captions (columns ``image`` and ``text``), scored without a teacher. Embeddings of texts without pairs are held
+    captions (columns ``image`` and ``text``). Embeddings of texts without pairs are held
     against the teacher's. Rows: file, engine, precision, metric, value, low, high (95 %), n, details.
     Raises BundleError, DataError, ModelError when the teacher is gone, MissingDependencyError without any engine.
     """
@@ -50,10 +50,10 @@ def evaluate_bundle(
         wanted = bundle.manifest.models[0].engine
         raise MissingDependencyError(f"{bundle.root.name}: {wanted}", fix=f"pip install 'edgekit[{wanted}]'")
     if spec.task == "clip":
-        if with_teacher:
-            raise ModelError(f"{bundle.root.name}: its teacher", found="a dual encoder", fix="Leave the teacher out.")
+        teachers = [teacher_folder(bundle)] if with_teacher else []
         pictures = read_captions(data, image=(columns or {}).get("image"), caption=(columns or {}).get("text"))
-        return [_recall_row(bundle, model, pictures, threads, progress) for model in runnable]
+        rows = [_recall_row(bundle, model, pictures, threads, progress) for model in runnable]
+        return rows + [_teachers_recall(bundle, folder, pictures, progress) for folder in teachers]
     texts = load_eval(data, spec.task, spec.labels, _hints(bundle, data, columns))
     needs_teacher = spec.task == "embed" and texts.pairs is None
     teacher: Outputs | None = None
@@ -76,6 +76,13 @@ def _recall_row(
     loaded = cast("DualModel", load_file(bundle, model, threads))
     found = recall(DualRuntimePredictor(loaded, 0).predict(pictures, progress), pictures)
     return _row(model.path, model.engine, model.precision, found)
+
+
+def _teachers_recall(bundle: Bundle, folder: Path, pictures: PictureTextSet, progress: Progress) -> dict[str, Any]:
+    from edgekit.evaluate.torch_dual import TorchDualPredictor  # it brings torch
+
+    found = recall(predict(TorchDualPredictor(folder), pictures, progress), pictures)
+    return _row(str(bundle.manifest.teacher.get("model", "teacher")), "torch", "fp32", found)
 
 
 def teacher_folder(bundle: Bundle) -> Path:

@@ -45,13 +45,13 @@ class TorchDualPredictor:
         return answered(*embed(self.model, make_pairs(data, self.model.config, self._read), progress), data)
 
     def answer(self, example: Any) -> Any:
-        """``example``: a picture, uint8 (H, W, 3), and a caption; embeds both."""
+        """``example``: a picture, uint8 (H, W, 3), and a caption; embeds both, or the picture alone for None."""
         set_threads(self.threads)
         picture, caption = example
         pixels = torch.from_numpy(self._preprocessor(picture))
-        if "text" not in self.model.towers:
+        if caption is None or "text" not in self.model.towers:
             with torch.inference_mode():
-                return self.model.encode_images(pixels)
+                return (self.model.encode_images(pixels),)
         ids, mask = (torch.from_numpy(array) for array in self._read([caption]))
         count = ids.shape[1] if self.model.config.text.fixed_length else int(mask.sum())
         with torch.inference_mode():

@@ -13,7 +13,6 @@ import numpy as np
 
 from edgekit.distill import ranges
 from edgekit.errors import StageError
-from edgekit.export.dual.towers import is_dual_artifact
 from edgekit.progress import Progress, Silent
 from edgekit.quantize import qat
 from edgekit.quantize.backend import Feed, Source, open_backend
@@ -49,7 +48,7 @@ def quantize(
     The same inputs and choice give the same bytes.
     Raises StageError, with what was measured, when no candidate keeps within the bound.
     """
-    if is_dual_artifact(fp32_folder):
+    if artifact.is_dual(Path(fp32_folder)):
         from edgekit.quantize.dual.run import quantize_dual
 
         return quantize_dual(

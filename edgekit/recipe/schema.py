@@ -10,7 +10,8 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from edgekit.errors import EdgekitError
 from edgekit.recipe.budget import Budget
-from edgekit.recipe.stages import Part, StagesConfig, split_commas
+from edgekit.recipe.prompts import PromptsConfig
+from edgekit.recipe.stages import Part, StagesConfig, TowersPrecision, split_commas
 
 Task = Literal["classify", "embed", "tag", "clip"]
 
@@ -230,6 +231,7 @@ class Recipe(Part):
     teacher: TowersConfig = Field(default_factory=TowersConfig, description="The shape of a teacher that is `new`.")
     student: StudentConfig = Field(default_factory=StudentConfig, description="The smaller model.")
     stages: StagesConfig = Field(default_factory=StagesConfig, description="Settings of each stage.")
+    prompts: PromptsConfig | None = Field(default=None, description="Fixed labels that are packed (task clip).")
     engines: Annotated[list[Engine], BeforeValidator(split_commas, json_schema_input_type=list[Engine])] = Field(
         default=["onnxruntime", "openvino", "litert"],
         min_length=1,
@@ -278,6 +280,14 @@ class Recipe(Part):
         except EdgekitError as error:
             raise ValueError(f"{error.expected}; {error.fix}") from error
         return value
+
+    @model_validator(mode="after")
+    def _for_pictures_alone(self) -> Recipe:
+        if self.prompts is not None and self.task != "clip":
+            raise ValueError(f"no prompts for task {self.task}: they are for task clip")
+        if self.task != "clip" and self.stages.quantize.towers != TowersPrecision():
+            raise ValueError(f"no stages.quantize.towers for task {self.task}: they are for task clip")
+        return self
 
     @model_validator(mode="after")
     def _windows_advance(self) -> Recipe:

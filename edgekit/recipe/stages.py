@@ -245,6 +245,27 @@ OpenVinoCandidate = Literal["nncf", "dynamic"]
 LiteRtCandidate = Literal["dynamic", "static"]
 
 
+TowerPrecision = Literal["fp32", "fp16", "w8a8", "w8a16"]
+
+
+class TowersPrecision(Part):
+    """Precisions of a dual encoder's towers, where they differ from their file's (task clip)."""
+
+    image: TowerPrecision | None = Field(default=None, description="Of the image tower; null: the file's.")
+    text: TowerPrecision | None = Field(default=None, description="Of the text tower; null: the file's.")
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> TowersPrecision:
+        if self.image == self.text == "fp32":
+            raise ValueError("one tower that is not fp32; `precision: fp32` makes a file of two that are")
+        return self
+
+    def of(self, tower: str, precision: str) -> str:
+        """What ``tower`` is to be in a file of ``precision``."""
+        stated: dict[str, str | None] = {"image": self.image, "text": self.text}
+        return stated.get(tower) or precision
+
+
 class QuantizeConfig(Enabled):
     """INT8. Candidates are tried, and the fastest one within the gate's max_drop wins."""
 
@@ -282,6 +303,16 @@ class QuantizeConfig(Enabled):
         description="Weights of 7 bits in onnxruntime's INT8 files: on x86 without VNNI sums of full 8-bit products "
         'overflow. true: in every candidate; "auto": tried first where the machine that compresses lacks VNNI.',
     )
+
+    towers: TowersPrecision = Field(
+        default_factory=TowersPrecision,
+        description="Precision of each tower of a dual encoder, where it differs from the file's.",
+    )
+
+    def tried(self, engine: str, precision: str) -> dict[str, list[str]]:
+        """Precision -> names of the quantizers to try, of all that a file of ``precision`` is made of."""
+        wanted = {self.towers.of(tower, precision) for tower in ("image", "text")} - {"fp32"}
+        return {one: self.candidates_for(engine, one) for one in sorted(wanted)}
 
     def candidates_for(self, engine: str, precision: str) -> list[str]:
         """Names of the quantizers to try for a file of ``engine`` and ``precision``."""

@@ -8,6 +8,8 @@ from typing import Any
 
 from edgekit.bundle import Bundle, StageRecord, open_bundle
 from edgekit.report.figures import ratio
+from edgekit.runtimes.prompts import NAME as PROMPTS
+from edgekit.runtimes.prompts import PromptBank
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -35,6 +37,7 @@ def read(path: str | Path) -> dict[str, Any]:
         "licences": manifest.licences,
         "environment": manifest.environment,
         "profiles": [{k: v for k, v in one.items() if k != "samples_ms"} for one in manifest.profiles],
+        "prompts": prompts(bundle),
         "golden": {"tolerances": _dicts(manifest.golden.get("tolerances"))},
         "recipe": _recipe(bundle),
     }
@@ -86,6 +89,14 @@ def result(stages: Sequence[dict[str, Any]], teacher: dict[str, Any]) -> dict[st
         "p50_ms": last["p50_ms"],
         "times_faster": last["times_faster_than_teacher"],
     }
+
+
+def prompts(bundle: Bundle) -> dict[str, Any]:
+    """Of a prompt bank ``labels``, ``templates`` and ``text_tower``, whether other texts are known; {} for none."""
+    if all(entry.path != PROMPTS for entry in bundle.manifest.files):
+        return {}
+    bank = PromptBank.load(bundle.file(PROMPTS))
+    return {"labels": bank.names, "templates": bank.templates, "text_tower": bundle.manifest.needs_tokenizer}
 
 
 def sensitivity(stages: Sequence[StageRecord]) -> dict[str, list[dict[str, Any]]]:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 DASH = "–"
+LISTED = 20  # labels
 _SHARES = ("accuracy", "token_accuracy")
 
 
@@ -94,3 +95,11 @@ def bound_value(bound: dict[str, Any], key: str) -> str:
     if text.startswith("p"):
         return milliseconds(value)
     return f"{value:.4f}"
+
+
+def prompts(bank: dict[str, Any]) -> str:
+    """What a bundle knows of texts, where its labels are packed."""
+    names = [str(name) for name in bank["labels"]]
+    shown = ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+    rest = "Other texts are embedded too." if bank["text_tower"] else "No text tower is packed: no other text is known."
+    return f"{len(names)} labels are packed, each in {len(bank['templates'])} templates: {shown}. {rest}"

@@ -21,6 +21,8 @@ def _one(data: dict[str, Any]) -> str:
     if data["candidates"]:
         sections += ["## Candidates for INT8", _dicts(candidate_rows(data["candidates"]))]
     sections += ["## Engines", _dicts(engine_rows(data))]
+    if data["prompts"]:
+        sections += ["## Prompt bank", _text(f.prompts(data["prompts"]))]
     if data["parity"]:
         sections += ["## Parity", _dicts(parity_rows(data["parity"]))]
     sections += ["## Made from", _provenance(data), "## Measured on", _machine(data["environment"])]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgekit.runtimes.dual import DualModel
 
 NAME = "artifact.json"
+TOKENIZER = "tokenizer.json"
 TOWERS = ("image", "text")
 # engine -> files that its model consists of; the engine is given the first
 FILES = {
@@ -59,18 +60,34 @@ class Artifact(Record):
         found: Tower = Tower.from_dict({**value, **path} if isinstance(value, dict) else value, f"{NAME}: {name}")
         return found
 
+    def each_tower(self) -> dict[str, Tower]:
+        """All towers, the image's first. Raises ``BundleError``."""
+        return {name: one for name in TOWERS if (one := self.tower(name)) is not None}
+
     @property
     def _names(self) -> list[str]:
         return [name for name in TOWERS if name in self.towers]
 
 
 def write(
-    folder: Path, spec: TaskSpec, engine: str, precision: str, towers: Mapping[str, Mapping[str, Any]] | None = None
+    folder: Path,
+    spec: TaskSpec,
+    engine: str,
+    precision: str,
+    towers: Mapping[str, Tower | Mapping[str, Any]] | None = None,
 ) -> None:
     """artifact.json and task.json: what a stage after this one must know of ``folder``. ``towers``: see Artifact."""
+    found = {name: one.to_dict() if isinstance(one, Tower) else dict(one) for name, one in (towers or {}).items()}
+    for one in found.values():
+        one.pop("path", None)  # it follows from the engine
     (folder / "task.json").write_text(json.dumps(spec.to_dict(), indent=1, sort_keys=True) + "\n", "utf-8")
-    about = Artifact(engine, precision, {name: dict(one) for name, one in (towers or {}).items()}).to_dict()
+    about = Artifact(engine, precision, found).to_dict()
     (folder / NAME).write_text(json.dumps(about, indent=1, sort_keys=True) + "\n", "utf-8")
+
+
+def is_dual(folder: Path) -> bool:
+    """Whether ``folder`` holds the towers of a dual encoder for an engine."""
+    return is_artifact(folder) and bool(read(folder).towers)
 
 
 def is_artifact(folder: Path) -> bool:
@@ -106,7 +123,7 @@ def load(folder: Path, threads: int | None = None, file: str = "") -> Model | Du
         return _load_towers(folder, about, engine, threads, file)
     return Model.from_files(
         folder / about.files[0],
-        folder / "tokenizer.json",
+        folder / TOKENIZER,
         read_spec(folder),
         engine=engine,
         precision=about.precision,
@@ -127,7 +144,7 @@ def _load_towers(folder: Path, about: Artifact, engine: str, threads: int | None
     """``file`` is in a bundle the image tower's name (models/w8a8.image.onnx); the text tower's follows from it."""
     from edgekit.runtimes import towers  # not for texts alone: it brings all that pictures need
 
-    found = {name: one for name in TOWERS if (one := about.tower(name)) is not None}
+    found = about.each_tower()
     return towers.from_files(
         folder,
         found,
@@ -162,14 +179,15 @@ def sources(folder: Path, file: str) -> dict[str, Path]:
     return found
 
 
+def shared(folder: Path) -> dict[str, Path]:
+    """Names in a bundle of the files that all models of one task share, and where they lie: tokenizer, prompt bank."""
+    return {name: folder / name for name in (TOKENIZER, PROMPTS) if (folder / name).is_file()}
+
+
 def entry(folder: Path, file: str, output: str = "", failed: str = "") -> ModelFile:
     """What a manifest says of the model in ``folder``, packed as :func:`sources` names its files."""
     about = read(folder)
-    towers = {
-        name: {**one.to_dict(), "path": bundled(file, name)}
-        for name in TOWERS
-        if (one := about.tower(name)) is not None
-    }
+    towers = {name: {**one.to_dict(), "path": bundled(file, name)} for name, one in about.each_tower().items()}
     parts = [name for name in sources(folder, file) if name != file]
     more = {"inputs": towers["image"]["inputs"]} if towers else {}
     return ModelFile(
@@ -182,7 +200,7 @@ def size_bytes(folder: Path) -> int:
     about = read(folder)
     wanted = [*about.files]
     if not about.towers or "text" in about.towers:
-        wanted.append("tokenizer.json")
+        wanted.append(TOKENIZER)
     if (folder / PROMPTS).is_file():
         wanted.append(PROMPTS)
     return sum((folder / name).stat().st_size for name in wanted)

@@ -84,20 +84,22 @@ class DualModel:
         self._sets: dict[tuple[tuple[str, ...], tuple[str, ...]], PromptBank] = {}
         self._lock = threading.Lock()
 
-    def run(self, example: tuple[object, str]) -> tuple[Floats, Floats]:
+    def run(self, example: tuple[object, str | None]) -> tuple[Floats, Floats]:
         """One inference: a picture and its caption to their embeddings, float32 (1, D) each, unit length.
 
-        Without a text tower the second is (0, D). Raises ``InputError``, ``EngineError``.
+        Without a text tower, or a caption (None), the second is (0, D). Raises ``InputError``, ``EngineError``.
         """
         prepared = self.prepare(example)
         return self.finish(prepared, self.forward(prepared))
 
-    def prepare(self, example: tuple[object, str]) -> DualPrepared:
+    def prepare(self, example: tuple[object, str | None]) -> DualPrepared:
         """First part: decode, resize and normalise the picture; tokenize the caption."""
         picture, caption = example
         pre = self.images.preprocessor
         pixels = pre.transform(pre.decode(picture))
-        return DualPrepared(pixels, None if self.text is None else self.text.prepare([caption], quiet=True))
+        if self.text is None or caption is None:
+            return DualPrepared(pixels, None)
+        return DualPrepared(pixels, self.text.prepare([caption], quiet=True))
 
     def forward(self, prepared: DualPrepared) -> tuple[Floats, Floats]:
         """Second part: both towers' outputs."""

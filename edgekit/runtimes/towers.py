@@ -11,7 +11,7 @@ from types import MappingProxyType
 from edgekit.bundle import Bundle, ModelFile
 from edgekit.bundle.dual import Tower
 from edgekit.bundle.records import TaskSpec
-from edgekit.errors import EngineError
+from edgekit.errors import BundleError, EngineError
 from edgekit.runtimes import engines
 from edgekit.runtimes.context import ClipTextPipeline, ClipTokenizer
 from edgekit.runtimes.dual import DualModel, Loaded
@@ -53,6 +53,12 @@ def from_files(
         )
     texts = None if text is None else ClipTextPipeline.of_engine(tokenizer(root, spec), text)
     bank = PromptBank.load(root / NAME) if (root / NAME).is_file() else None
+    if bank is not None and len({image.output_width, bank.embeddings.shape[1], None}) == 3:
+        raise BundleError(
+            f"{root.name}: {NAME}",
+            found=f"{bank.embeddings.shape[1]} numbers a label",
+            expected=f"{image.output_width}, as the image tower gives",
+        )
     named = {name: replace(one, path=names.get(name, one.path)) for name, one in towers.items()}
     return DualModel(
         ImagePipeline.of_engine(ImagePreprocessor(spec.pictures), image),

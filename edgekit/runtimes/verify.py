@@ -15,6 +15,8 @@ from edgekit.runtimes.check import OLD_LITERT, compare, golden_of, other_ids
 from edgekit.runtimes.context import ClipTokenizer
 from edgekit.runtimes.load import load_file
 from edgekit.runtimes.preprocess import TextPreprocessor
+from edgekit.runtimes.prompts import NAME as PROMPTS
+from edgekit.runtimes.prompts import PromptBank
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,9 @@ class VerifyReport:
 def verify(path: str | Path, threads: int | None = None) -> VerifyReport:
     """Check the bundle at ``path`` on this machine; never raises for what is wrong inside it.
 
-    Order: manifest, every file's sha256, token ids of the golden texts (must be equal), outputs of each model file, or
-    of each of its towers (within the tolerance of this instruction set). A model file whose engine is not installed
-    fails its check only if no other model file could be run.
+    Order: manifest, every file's sha256, the prompt bank where there is one, token ids of the golden texts (must be
+    equal), outputs of each model file, or of each of its towers (within the tolerance of this instruction set). A model
+    file whose engine is not installed fails its check only if no other model file could be run.
     """
     root = Path(path)
     try:
@@ -57,6 +59,7 @@ def verify(path: str | Path, threads: int | None = None) -> VerifyReport:
             Check(f"file {name}", not problem, f"{name} {problem}" if problem else "sha256 as in the manifest")
         )
     if not any(bad.values()):
+        checks += _prompts_checks(Bundle(root, manifest))
         checks += _golden_checks(Bundle(root, manifest), threads)
     return VerifyReport(all(check.ok for check in checks), checks)
 
@@ -89,6 +92,19 @@ def _golden_checks(bundle: Bundle, threads: int | None) -> list[Check]:
         detail = f"not run: {model.engine} is not installed here"
         checks.append(Check(f"outputs {model.path}", ran > 0, detail))
     return checks
+
+
+def _prompts_checks(bundle: Bundle) -> list[Check]:
+    """What the prompt bank holds, where there is one."""
+    if all(entry.path != PROMPTS for entry in bundle.manifest.files):
+        return []
+    try:
+        bank = PromptBank.load(bundle.file(PROMPTS))
+    except EdgekitError as error:
+        return [Check("prompt bank", False, str(error))]
+    alone = "" if bundle.manifest.needs_tokenizer else "; no text tower, so no other text is known"
+    held = f"{len(bank.names)} labels of {bank.embeddings.shape[1]} numbers, {len(bank.templates)} templates"
+    return [Check("prompt bank", True, held + alone)]
 
 
 def _token_ids(bundle: Bundle) -> Callable[[str], list[list[int]]] | None:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests import clip_bundles
-from tests.clip_bundles import DIM, EXAMPLES, LABELS
-
-ONNX = "models/fp32.image.onnx"
+from tests.clip_bundles import DIM, EXAMPLES, LABELS, ONNX
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(clip_bundle: Path, clip_bank: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with clip.edge, bank.edge (no text tower), pictures and captions.tsv. Shared: write elsewhere."""
     root = tmp_path_factory.mktemp("clip-cli")
-    onnx = clip_bundles.onnx_artifact(root)
-    clip_bundles.bundle(root / "clip.edge", {ONNX: onnx})
-    clip_bundles.bundle(root / "bank.edge", {ONNX: clip_bundles.without_text(onnx, root / "bank")})
+    for bundle in (clip_bundle, clip_bank):
+        shutil.copytree(bundle, root / bundle.name)
     (root / "pictures").mkdir()
     lines = ["image\tcaption"]
     for number, (picture, caption) in enumerate(EXAMPLES):
@@ -115,3 +112,17 @@ def test_recall_of_captions(edgekit, place: Path) -> None:
     assert done.code == 0, done.err
     (row,) = done.json["rows"]
     assert (row["metric"], row["n"]) == ("recall_at_1", 6) and 0 <= row["low"] <= row["value"] <= row["high"] <= 1
+
+
+def test_recall_of_the_teacher_beside_the_bundle(edgekit, place: Path) -> None:
+    given = ("-d", place / "captions.tsv", "--format", "json")
+    done = edgekit("eval", place / "clip.edge", *given, "--teacher")
+    assert done.code == 0, done.err
+    mine, teacher = done.json["rows"]
+    assert (teacher["file"], teacher["engine"], teacher["precision"]) == ("new", "torch", "fp32")
+    assert teacher["value"] == pytest.approx(mine["value"]), "the bundle is the teacher's own fp32"
+    assert set(teacher["details"]) == set(mine["details"])
+    gone = edgekit("eval", place / "bank.edge", *given, "--teacher")
+    assert gone.code == 2 and "its teacher" in gone.error
+    alone = edgekit("eval", place / "bank.edge", *given)
+    assert alone.code == 2 and "no text tower" in alone.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -53,3 +54,57 @@ def small_job(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
     return path
+
+
+CLIP_TRAINING = {"epochs": 1, "min_steps": 1, "batch_size": 64, "learning_rate": 1e-3}
+TOWERS = {
+    "image": "mci",
+    "image_size": 32,
+    "image_widths": [32, 64],
+    "image_depths": [1, 1],
+    "embed_dim": 32,
+    "context_length": 40,
+    "vocab_size": 1024,
+    "text_width": 32,
+    "text_layers": 2,
+    "text_heads": 2,
+}
+CLIP_LOOSE = {"max_drop": 0.9, "min_gain": 0.0}
+
+
+@pytest.fixture(scope="session")
+def clip_job(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe of task clip that takes seconds a stage: rendered pictures. Shared: do not write to its folder."""
+    recipe: dict[str, Any] = {
+        "name": "pairs",
+        "task": "clip",
+        "model": "new",
+        "max_length": 40,
+        "stride": 0,
+        "data": {"train": "rendered", "max_examples": 1000},
+        "teacher": TOWERS,
+        "student": {"towers": {**TOWERS, "image_widths": [16, 32], "text_layers": 1}},
+        "threads": 1,
+        "bf16": False,
+        "engines": ["onnxruntime"],
+        "stages": {
+            "teach": {**CLIP_TRAINING, "max_examples": 128},
+            "distill": {**CLIP_TRAINING, "max_examples": 128, "gate": CLIP_LOOSE},
+            "prune": {
+                "ffn": 0.3,
+                "importance_examples": 16,
+                "recovery": {**CLIP_TRAINING, "max_examples": 64},
+                "gate": CLIP_LOOSE,
+            },
+            "quantize": {"calibration_examples": 16, "gate": CLIP_LOOSE},
+        },
+    }
+    path = tmp_path_factory.mktemp("clip") / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def clip_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache of the jobs of ``clip_job``: what one test has trained, the next takes over."""
+    return tmp_path_factory.mktemp("clip-cache")

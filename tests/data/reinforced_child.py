@@ -23,7 +23,7 @@ class Fake:
 
     def __init__(self, name: str, width: int) -> None:
         self.name, self.sha256, self.width = name, hashlib.sha256(name.encode()).hexdigest(), width
-        self.asked = 0
+        self.asked, self.scale = 0, 20.0
 
     def _of(self, content: bytes) -> np.ndarray:
         seed = int.from_bytes(hashlib.sha256(self.name.encode() + content).digest()[:8], "little")

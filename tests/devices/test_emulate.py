@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import urllib.request
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,27 +28,6 @@ TEXTS = [
     "the plot is thin, the jokes fall flat, and still nobody in the room looked at a watch for two hours",
 ]
 CALIBRATION = ["a moving portrait", "how do I cancel my card", "it runs for two hours", "no", *TEXTS[:2]]
-
-
-@pytest.fixture(scope="module")
-def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What emulation needs is here, and the userland will lie in a cache of its own."""
-    for tool in ("apt-get", "dpkg-deb"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is missing: the userland is made of Debian's packages")
-    try:
-        emulate.qemu()
-    except MissingDependencyError as error:
-        pytest.skip(str(error))
-    try:
-        mirror = debian_mirror()
-        urllib.request.urlopen(f"{mirror.rstrip('/')}/dists/{SUITE}/InRelease", timeout=20).close()
-    except (MissingDependencyError, OSError) as error:
-        pytest.skip(f"Debian's packages cannot be reached: {error}")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EDGEKIT_CACHE", str(tmp_path_factory.mktemp("userland")))
-        userland()
-        yield
 
 
 def export(tiny_encoder: Path, work: Path) -> dict[str, Path]:

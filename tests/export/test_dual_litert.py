@@ -13,6 +13,7 @@ from edgekit.export import ExportReport
 from edgekit.export.dual import towers
 from edgekit.export.litert import export_litert
 from edgekit.recipe.stages import ExportConfig
+from edgekit.runtimes import artifact
 from tests.export import duals
 
 for package in ("litert_torch", "ai_edge_litert"):
@@ -29,17 +30,17 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def test_each_tower_is_near_torch(made: tuple[Path, ExportReport]) -> None:
     work, report = made
-    fixed = towers.read_spec(work / "lite")["fixed_length"]
+    fixed = artifact.read_spec(work / "lite").fixed_length
     assert report.engine == "litert"
     assert report.cosine_min > 0.999999
     assert report.to_dict()["lengths"] == ([16] if fixed else [8, 16])
-    inputs = towers.read(work / "lite").towers["text"].inputs
-    assert inputs == (("input_ids",) if fixed else ("input_ids", "attention_mask"))
+    inputs = artifact.read(work / "lite").each_tower()["text"].inputs
+    assert inputs == (["input_ids"] if fixed else ["input_ids", "attention_mask"])
 
 
 def test_what_stands_behind_the_mask_is_not_read(made: tuple[Path, ExportReport]) -> None:
     work, _ = made
-    if towers.read_spec(work / "lite")["fixed_length"]:
+    if artifact.read_spec(work / "lite").fixed_length:
         pytest.skip("this text tower reads its padding")
     tower = towers.open_tower(work / "lite", "text")
     mask = np.array([[1, 1, 1, 1, 0, 0]], np.int64)
@@ -52,7 +53,7 @@ def test_what_stands_behind_the_mask_is_not_read(made: tuple[Path, ExportReport]
 def test_two_exports_give_the_same_bytes(made: tuple[Path, ExportReport], tmp_path: Path) -> None:
     work, _ = made
     export_litert(work / "torch", tmp_path, ExportConfig(), [8, 32], duals.examples(2))
-    for name in (*towers.read(tmp_path).files(), "artifact.json", "task.json"):
+    for name in (*artifact.read(tmp_path).files, "artifact.json", "task.json"):
         assert (tmp_path / name).read_bytes() == (work / "lite" / name).read_bytes()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +9,15 @@ import onnx
 import pytest
 import torch
 
+from edgekit.bundle.dual import DualSpec, ImageSpec, Tower
+from edgekit.bundle.records import TaskSpec
 from edgekit.distill.clip.dual import DualEncoder
 from edgekit.errors import EngineError, ModelError, StageError
 from edgekit.export import ExportReport, export_onnx
 from edgekit.export.dual import towers
 from edgekit.export.dual.inputs import Inputs
 from edgekit.recipe.stages import ExportConfig
+from edgekit.runtimes import artifact
 from tests.distill.clip import helpers
 from tests.export import duals
 
@@ -41,15 +43,16 @@ def test_each_tower_is_near_torch(made: tuple[Path, Path, ExportReport]) -> None
 def test_the_artifact_says_what_the_towers_take(made: tuple[Path, Path, ExportReport]) -> None:
     source, out, _ = made
     config = DualEncoder.load(source).config
-    about, task = towers.read(out), json.loads((out / "task.json").read_text())
+    about, task = artifact.read(out), artifact.read_spec(out)
+    parts = about.each_tower()
     assert about.engine == "onnxruntime"
-    assert about.towers["image"] == towers.Tower("fp32", ("pixel_values",), "image_embeddings")
-    masked = ("input_ids", "attention_mask") if config.text.kind == "bert" else ("input_ids",)
-    assert about.towers["text"].inputs == masked
-    assert (task["task"], task["max_length"], task["fixed_length"]) == ("clip", 16, config.text.fixed_length)
-    assert task["pictures"]["size"] == helpers.SIDE
-    assert towers.is_dual_artifact(out)
-    assert not towers.is_dual_artifact(source)
+    assert parts["image"] == Tower("image/model.onnx", "fp32", ["pixel_values"], "image_embeddings")
+    masked = ["input_ids", "attention_mask"] if config.text.kind == "bert" else ["input_ids"]
+    assert parts["text"].inputs == masked
+    assert (task.task, task.max_length, task.fixed_length) == ("clip", 16, config.text.fixed_length)
+    assert task.pictures is not None and task.pictures.size == helpers.SIDE
+    assert artifact.is_dual(out)
+    assert not artifact.is_dual(source)
 
 
 def test_pictures_go_through_as_torch_has_them(made: tuple[Path, Path, ExportReport]) -> None:
@@ -120,12 +123,12 @@ def test_a_folder_without_tokenizer_or_with_a_broken_one(tmp_path: Path) -> None
 def test_an_artifact_with_unknown_towers(tmp_path: Path) -> None:
     (tmp_path / "artifact.json").write_text('{"engine": "onnxruntime", "precision": "fp32", "towers": {"sound": {}}}')
     with pytest.raises(ModelError, match="towers"):
-        towers.read(tmp_path)
+        artifact.read(tmp_path)
 
 
 def test_a_tower_that_is_not_there(tmp_path: Path) -> None:
-    tower = towers.Tower("fp32", ("pixel_values",), "image_embeddings")
-    about = towers.DualArtifact("onnxruntime", "fp32", {"image": tower})
-    towers.write(tmp_path, {"task": "clip"}, about)
+    tower = Tower("image/model.onnx", "fp32", ["pixel_values"], "image_embeddings")
+    spec = TaskSpec("clip", [], 16, 0, pictures=ImageSpec(), similarity=DualSpec())
+    artifact.write(tmp_path, spec, "onnxruntime", "fp32", {"image": tower})
     with pytest.raises(EngineError, match=r"model\.onnx"):
         towers.open_tower(tmp_path, "image")

@@ -11,6 +11,7 @@ from edgekit.export import ExportReport, export_onnx
 from edgekit.export.dual import towers
 from edgekit.export.openvino import export_openvino
 from edgekit.recipe.stages import ExportConfig
+from edgekit.runtimes import artifact
 from tests.distill.clip import helpers
 from tests.export import duals
 
@@ -30,7 +31,7 @@ def test_each_tower_is_near_torch(made: tuple[Path, ExportReport]) -> None:
     assert report.engine == "openvino"
     assert report.cosine_min > 0.999999
     assert set(report.to_dict()["towers"]) == {"image", "text"}
-    files = [work / "ir" / name for name in towers.read(work / "ir").files()]
+    files = [work / "ir" / name for name in artifact.read(work / "ir").files]
     assert {f.name for f in files} == {"model.xml", "model.bin"}
     assert report.size_bytes == sum(f.stat().st_size for f in files)
 
@@ -46,7 +47,7 @@ def test_batch_and_length_are_free(made: tuple[Path, ExportReport]) -> None:
 def test_two_exports_give_the_same_bytes(made: tuple[Path, ExportReport], tmp_path: Path) -> None:
     work, _ = made
     export_openvino(work / "torch", work / "onnx", tmp_path, ExportConfig(), duals.examples(2))
-    for name in (*towers.read(tmp_path).files(), "artifact.json", "task.json"):
+    for name in (*artifact.read(tmp_path).files, "artifact.json", "task.json"):
         assert (tmp_path / name).read_bytes() == (work / "ir" / name).read_bytes()
 
 

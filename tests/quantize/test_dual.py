@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgekit.errors import StageError
+from edgekit.errors import RecipeError, StageError
 from edgekit.evaluate import parity
 from edgekit.export import export_onnx
 from edgekit.export.dual import towers
@@ -21,7 +21,9 @@ from edgekit.quantize import quantize
 from edgekit.quantize.backend import Source
 from edgekit.quantize.convolution import modules
 from edgekit.quantize.onnx_convolution import OnnxConvolutionBackend
+from edgekit.recipe import load_recipe
 from edgekit.recipe.stages import ExportConfig, QuantizeConfig
+from edgekit.runtimes import artifact
 from edgekit.runtimes.isa import saturates
 from tests.export import duals
 
@@ -61,7 +63,7 @@ def backend(folders: dict[str, Path], image: str) -> OnnxConvolutionBackend:
 
 def answers(model: onnx.ModelProto, folder: Path, examples: list[duals.Example], tmp_path: Path) -> np.ndarray:
     onnx.save(model, str(tmp_path / "model.onnx"))
-    tower = towers.OpenTower(tmp_path, "onnxruntime", towers.read(folder).towers["image"], 1)
+    tower = towers.OpenTower(tmp_path, "onnxruntime", artifact.read(folder).each_tower()["image"], 1)
     return np.concatenate([tower(feed) for feed in Inputs(folder).of("image", examples)])
 
 
@@ -122,8 +124,8 @@ def test_both_towers_are_quantized_by_their_own_candidates(folders: dict[str, Pa
     train = duals.examples(8)
     for out in (tmp_path / "a", tmp_path / "b"):
         report = quantize(folders["lite"], folders["lite-torch"], out, config, train, judge, bound=0.5)
-    about = towers.read(tmp_path / "a")
-    assert {name: tower.precision for name, tower in about.towers.items()} == {"image": "w8a8", "text": "w8a8"}
+    about = artifact.read(tmp_path / "a")
+    assert {name: tower.precision for name, tower in about.each_tower().items()} == {"image": "w8a8", "text": "w8a8"}
     assert weights(tmp_path / "a" / "image" / "model.onnx")["int8"] > 15_000
     assert weights(tmp_path / "a" / "text" / "model.onnx")["int8"] > 40_000
     told = report.to_dict()
@@ -141,6 +143,34 @@ def test_both_towers_are_quantized_by_their_own_candidates(folders: dict[str, Pa
     assert all(image != text for image, text in judge.asked)
 
 
+def test_a_tower_may_have_a_precision_of_its_own(folders: dict[str, Path], tmp_path: Path) -> None:
+    judge = Nearness(folders["lite"], duals.examples(3, seed=11))
+    common = {"candidates": ["dynamic"], "reduce_range": False}
+    for given, kinds in (
+        ({"image": "fp16", "text": "fp32"}, {"image": "float16", "text": "float32"}),
+        ({"image": "fp16"}, {"image": "float16", "text": "int8"}),
+    ):
+        config, out = QuantizeConfig(**common, towers=given), tmp_path / str(len(given))
+        report = quantize(folders["lite"], folders["lite-torch"], out, config, duals.examples(4), judge, bound=0.9)
+        found, expected = artifact.read(out), {"text": "w8a8", **given}
+        assert found.precision == "w8a8", "the file goes by the recipe's precision"
+        assert {name: tower.precision for name, tower in found.each_tower().items()} == expected
+        assert {name: one["precision"] for name, one in report.to_dict()["towers"].items()} == expected
+        for name, kind in kinds.items():
+            held = weights(out / name / "model.onnx")
+            assert max(held, key=lambda dtype: held[dtype]) == kind
+    same = (tmp_path / "2" / "text" / "model.onnx", folders["lite"] / "text" / "model.onnx")
+    assert same[0].read_bytes() == same[1].read_bytes()
+    assert config.tried("onnxruntime", "w8a8") == {"fp16": ["fp16"], "w8a8": ["dynamic"]}
+
+
+def test_towers_are_stated_for_pictures_and_one_at_least_is_quantized() -> None:
+    with pytest.raises(RecipeError, match="not fp32"):
+        load_recipe("clip", {"stages.quantize.towers": {"image": "fp32", "text": "fp32"}})
+    with pytest.raises(RecipeError, match="task clip"):
+        load_recipe("sentiment", {"stages.quantize.towers.text": "fp32"})
+
+
 def test_a_tower_that_no_candidate_suits_stays_as_it_is(folders: dict[str, Path], tmp_path: Path) -> None:
     class Strict(Nearness):
         def drop(self, images: np.ndarray, texts: np.ndarray) -> tuple[float, dict[str, Any]]:
@@ -150,8 +180,8 @@ def test_a_tower_that_no_candidate_suits_stays_as_it_is(folders: dict[str, Path]
     judge = Strict(folders["lite"], duals.examples(3, seed=11))
     config = QuantizeConfig(candidates=["static"], float_layers=0, reduce_range=False)
     report = quantize(folders["lite"], folders["lite-torch"], tmp_path / "out", config, duals.examples(6), judge)
-    about = towers.read(tmp_path / "out")
-    assert {name: tower.precision for name, tower in about.towers.items()} == {"image": "fp32", "text": "w8a8"}
+    about = artifact.read(tmp_path / "out")
+    assert {name: tower.precision for name, tower in about.each_tower().items()} == {"image": "fp32", "text": "w8a8"}
     same = (tmp_path / "out" / "image" / "model.onnx", folders["lite"] / "image" / "model.onnx")
     assert same[0].read_bytes() == same[1].read_bytes()
     told = report.to_dict()["towers"]["image"]

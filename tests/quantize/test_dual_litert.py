@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgekit.bundle.dual import Tower
 from edgekit.evaluate import parity
 from edgekit.export import tflite
 from edgekit.export.dual import towers
@@ -17,6 +18,7 @@ from edgekit.quantize import quantize
 from edgekit.quantize.backend import Source
 from edgekit.quantize.litert import LiteRtBackend
 from edgekit.recipe.stages import ExportConfig, QuantizeConfig
+from edgekit.runtimes import artifact
 from tests.export import duals
 from tests.quantize.test_dual import Nearness
 
@@ -41,7 +43,7 @@ def int8_weights(path: Path) -> int:
 
 
 def answers(folder: Path, artifact: Path, examples: list[duals.Example]) -> np.ndarray:
-    tower = towers.OpenTower(folder, "litert", towers.Tower("w8a8", ("pixel_values",), "image_embeddings"), 1)
+    tower = towers.OpenTower(folder, "litert", Tower("", "w8a8", ["pixel_values"], "image_embeddings"), 1)
     return np.concatenate([tower(feed) for feed in Inputs(artifact).of("image", examples)])
 
 
@@ -68,9 +70,9 @@ def test_both_towers_end_to_end(lite: Path, tmp_path: Path) -> None:
     config = QuantizeConfig(litert_candidates=["dynamic"])
     for out in (tmp_path / "a", tmp_path / "b"):
         report = quantize(lite / "fp32", lite / "torch", out, config, duals.examples(8), judge, bound=0.5)
-    about = towers.read(tmp_path / "a")
+    about = artifact.read(tmp_path / "a")
     assert about.engine == "litert"
-    assert {tower.precision for tower in about.towers.values()} == {"w8a8"}
+    assert {tower.precision for tower in about.each_tower().values()} == {"w8a8"}
     assert {c["name"] for c in report.candidates} == {"image/dynamic", "text/dynamic"}
     for name in about.files():
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

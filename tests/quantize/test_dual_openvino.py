@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgekit.bundle.dual import Tower
 from edgekit.evaluate import parity
 from edgekit.export import export_onnx
 from edgekit.export.dual import towers
@@ -16,6 +17,7 @@ from edgekit.quantize import quantize
 from edgekit.quantize.backend import Source
 from edgekit.quantize.openvino_convolution import OpenVinoConvolutionBackend
 from edgekit.recipe.stages import ExportConfig, QuantizeConfig
+from edgekit.runtimes import artifact
 from edgekit.runtimes.isa import saturates
 from tests.export import duals
 from tests.quantize.test_dual import Nearness
@@ -34,7 +36,7 @@ def lite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def answers(folder: Path, artifact: Path, examples: list[duals.Example], precision: str = "w8a8") -> np.ndarray:
-    tower = towers.OpenTower(folder, "openvino", towers.Tower(precision, ("pixel_values",), "image_embeddings"), 1)
+    tower = towers.OpenTower(folder, "openvino", Tower("", precision, ["pixel_values"], "image_embeddings"), 1)
     return np.concatenate([tower(feed) for feed in Inputs(artifact).of("image", examples)])
 
 
@@ -66,9 +68,9 @@ def test_both_towers_end_to_end(lite: Path, tmp_path: Path) -> None:
     config = QuantizeConfig(openvino_candidates=["nncf"])
     for out in (tmp_path / "a", tmp_path / "b"):
         report = quantize(lite / "ir", lite / "torch", out, config, duals.examples(8), judge, bound=0.5)
-    about = towers.read(tmp_path / "a")
+    about = artifact.read(tmp_path / "a")
     assert about.engine == "openvino"
-    assert {tower.precision for tower in about.towers.values()} == {"w8a8"}
+    assert {tower.precision for tower in about.each_tower().values()} == {"w8a8"}
     assert {c["name"].split("/")[0] for c in report.candidates} == {"image", "text"}
     for name in about.files():
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

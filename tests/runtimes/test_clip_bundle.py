@@ -24,34 +24,17 @@ from edgekit.runtimes.dual import DualModel
 from edgekit.runtimes.golden import make
 from edgekit.runtimes.prompts import NAME
 from tests import clip_bundles
-from tests.clip_bundles import CONTEXT, DIM, EXAMPLES, LABELS, SIZE, TEXTS
+from tests.clip_bundles import CONTEXT, DIM, EXAMPLES, LABELS, ONNX, SIZE, TEXTS, XML
 from tests.runtimes.test_device import BLOCKED, run
 
-ONNX, XML = "models/fp32.image.onnx", "models/fp32.image.xml"
-
 
 @pytest.fixture(scope="module")
-def onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The artifact for onnxruntime. Shared: do not write to it."""
-    return clip_bundles.onnx_artifact(tmp_path_factory.mktemp("clip"))
-
-
-@pytest.fixture(scope="module")
-def one_engine(onnx: Path) -> Path:
-    return clip_bundles.bundle(onnx.parent / "one.edge", {ONNX: onnx})
-
-
-@pytest.fixture(scope="module")
-def two_engines(onnx: Path) -> Path:
+def two_engines(clip_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if find_spec("openvino") is None:
         pytest.skip("needs the package openvino: pip install edgekit[compress]")
-    return clip_bundles.bundle(onnx.parent / "two.edge", {ONNX: onnx, XML: clip_bundles.openvino_artifact(onnx.parent)})
-
-
-@pytest.fixture(scope="module")
-def bank(onnx: Path) -> Path:
-    """A bundle with a prompt bank in place of its text tower."""
-    return clip_bundles.bundle(onnx.parent / "bank.edge", {ONNX: clip_bundles.without_text(onnx, onnx.parent / "bank")})
+    root = tmp_path_factory.mktemp("two")
+    made = clip_bundles.openvino_artifact(root / "openvino", clip_onnx)
+    return clip_bundles.bundle(root / "two.edge", {ONNX: clip_onnx, XML: made})
 
 
 @pytest.fixture(autouse=True)
@@ -69,15 +52,15 @@ def rewritten(source: Path, target: Path, changed: dict[str, bytes], **fields: A
     return target
 
 
-def test_a_bundle_answers_as_its_towers_do_in_torch(one_engine: Path) -> None:
+def test_a_bundle_answers_as_its_towers_do_in_torch(clip_bundle: Path) -> None:
     import torch
 
-    model = edgekit.load(one_engine, threads=1)
+    model = edgekit.load(clip_bundle, threads=1)
     assert isinstance(model, DualModel)
     assert (model.engine, model.file, model.precision, model.threads) == ("onnxruntime", ONNX, "fp32", 1)
     assert model.engine_version and model.spec.pictures is not None and model.spec.pictures.size == SIZE
     assert {name: one.path for name, one in model.towers.items()} == {"image": ONNX, "text": "models/fp32.text.onnx"}
-    theirs, _, _ = clip_bundles.encoder()
+    theirs, _ = clip_bundles.encoder()
     for example in EXAMPLES:
         image, text = model.run(example)
         pixels = torch.from_numpy(model.images.preprocessor(example[0]))
@@ -94,11 +77,11 @@ def test_a_bundle_answers_as_its_towers_do_in_torch(one_engine: Path) -> None:
     np.testing.assert_allclose(together[1][2], model.run(EXAMPLES[2])[0][0], atol=1e-5)
 
 
-def test_a_long_caption_is_cut_with_one_warning_that_the_proof_does_not_spend(one_engine: Path) -> None:
+def test_a_long_caption_is_cut_with_one_warning_that_the_proof_does_not_spend(clip_bundle: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = edgekit.load(one_engine)
-        assert edgekit.verify(one_engine).ok
+        model = edgekit.load(clip_bundle)
+        assert edgekit.verify(clip_bundle).ok
         model.run((EXAMPLES[0][0], "stripes " * 50))  # timed ones are quiet
     with pytest.warns(EdgekitWarning, match=f"more than {CONTEXT} tokens") as seen:
         long = model.embed_texts(["stripes " * 50, "stripes " * 60])
@@ -146,70 +129,72 @@ def test_a_damaged_tower_lets_the_next_file_serve(two_engines: Path, tmp_path: P
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_a_prompt_bank_stands_for_the_text_tower(bank: Path, one_engine: Path) -> None:
-    assert not (bank / "tokenizer.json").exists()
-    model = edgekit.load(bank, threads=1)
+def test_a_prompt_bank_stands_for_the_text_tower(clip_bank: Path, clip_bundle: Path) -> None:
+    assert not (clip_bank / "tokenizer.json").exists()
+    model = edgekit.load(clip_bank, threads=1)
     assert isinstance(model, DualModel)
-    whole = edgekit.load(one_engine, threads=1)
+    whole = edgekit.load(clip_bundle, threads=1)
     ours = model.zero_shot([picture for picture, _ in EXAMPLES])
     theirs = whole.zero_shot([picture for picture, _ in EXAMPLES], LABELS, ["a photo of {}."])
     np.testing.assert_allclose(ours.cosines, theirs.cosines, atol=1e-5)
     assert [one.shape for one in model.run(EXAMPLES[0])] == [(1, DIM), (0, DIM)]
     with pytest.raises(InputError, match="no text tower, and a prompt bank of 3"):
         model.zero_shot(EXAMPLES[0][0], ["a cat", "a dog"])
-    checks = {check.name: check.ok for check in edgekit.verify(bank).checks}
+    checks = {check.name: check.ok for check in edgekit.verify(clip_bank).checks}
     assert all(checks.values()) and f"outputs {ONNX}" in checks and f"file {NAME}" in checks
 
 
-def test_without_text_and_bank_nothing_can_be_asked(bank: Path, tmp_path: Path) -> None:
-    opened = open_bundle(bank)
-    files: dict[str, Path | bytes] = {one.path: bank / one.path for one in opened.manifest.files if one.path != NAME}
+def test_without_text_and_bank_nothing_can_be_asked(clip_bank: Path, tmp_path: Path) -> None:
+    opened = open_bundle(clip_bank)
+    files: dict[str, Path | bytes] = {
+        one.path: clip_bank / one.path for one in opened.manifest.files if one.path != NAME
+    }
     write(tmp_path / "x.edge", opened.manifest, files)
     with pytest.raises(BundleError, match=r"prompts\.safetensors; found neither it nor a text tower"):
         edgekit.load(tmp_path / "x.edge", file=ONNX)
 
 
-def test_indexes_know_the_files_not_their_names(one_engine: Path, two_engines: Path, onnx: Path) -> None:
-    of_bundle = edgekit.load(one_engine, threads=1)
-    of_artifact = artifact.load(onnx, 1)
+def test_indexes_know_the_files_not_their_names(clip_bundle: Path, two_engines: Path, clip_onnx: Path) -> None:
+    of_bundle = edgekit.load(clip_bundle, threads=1)
+    of_artifact = artifact.load(clip_onnx, 1)
     assert isinstance(of_artifact, DualModel)
     assert of_bundle.digest == of_artifact.digest == edgekit.load(two_engines, threads=1, file=ONNX).digest
     assert of_bundle.digest != edgekit.load(two_engines, threads=1, file=XML).digest
 
 
-def test_an_artifact_tells_what_a_bundle_holds(onnx: Path, one_engine: Path) -> None:
-    entry = open_bundle(one_engine).manifest.models[0]
-    assert artifact.entry(onnx, ONNX) == entry
+def test_an_artifact_tells_what_a_bundle_holds(clip_onnx: Path, clip_bundle: Path) -> None:
+    entry = open_bundle(clip_bundle).manifest.models[0]
+    assert artifact.entry(clip_onnx, ONNX) == entry
     assert entry.parts == ["models/fp32.text.onnx"]
-    sizes = {one.path: one.bytes for one in open_bundle(one_engine).manifest.files}
-    assert artifact.size_bytes(onnx) == sizes[ONNX] + sizes["models/fp32.text.onnx"] + sizes["tokenizer.json"]
-    assert artifact.read(onnx).files == ("image/model.onnx", "text/model.onnx")
+    sizes = {one.path: one.bytes for one in open_bundle(clip_bundle).manifest.files}
+    assert artifact.size_bytes(clip_onnx) == sizes[ONNX] + sizes["models/fp32.text.onnx"] + sizes["tokenizer.json"]
+    assert artifact.read(clip_onnx).files == ("image/model.onnx", "text/model.onnx")
 
 
-def test_golden_pictures_are_small_and_as_they_were_given(onnx: Path, one_engine: Path) -> None:
-    golden = golden_of(open_bundle(one_engine))
+def test_golden_pictures_are_small_and_as_they_were_given(clip_onnx: Path, clip_bundle: Path) -> None:
+    golden = golden_of(open_bundle(clip_bundle))
     assert golden is not None
     for (picture, text), (kept, caption) in zip(EXAMPLES, golden.examples, strict=True):
         np.testing.assert_array_equal(kept, picture)
         assert caption == text
     large = np.zeros((900, 1200, 3), np.uint8)
-    tensors = read_tensors(make(artifact.load(onnx, 1), [(large, "dull")])["files"]["golden.safetensors"])
+    tensors = read_tensors(make(artifact.load(clip_onnx, 1), [(large, "dull")])["files"]["golden.safetensors"])
     assert tensors["picture.0"].shape == (120, 160, 3)
 
 
 @pytest.mark.parametrize("bad", ["none", "kind", "shape"])
-def test_golden_pictures_that_cannot_be(one_engine: Path, tmp_path: Path, bad: str) -> None:
-    tensors = read_tensors(one_engine / "golden.safetensors")
+def test_golden_pictures_that_cannot_be(clip_bundle: Path, tmp_path: Path, bad: str) -> None:
+    tensors = read_tensors(clip_bundle / "golden.safetensors")
     picture = tensors.pop("picture.3")
     if bad != "none":
         tensors["picture.3"] = picture.astype(np.float32) if bad == "kind" else picture[..., :2]
-    path = rewritten(one_engine, tmp_path / "x.edge", {"golden.safetensors": write_tensors(tensors)})
+    path = rewritten(clip_bundle, tmp_path / "x.edge", {"golden.safetensors": write_tensors(tensors)})
     with pytest.raises(BundleError, match=r"golden\.safetensors: picture\.3"):
         edgekit.load(path)
     assert not edgekit.verify(path).ok
 
 
-def test_a_clip_bundle_runs_without_the_workstation(one_engine: Path) -> None:
+def test_a_clip_bundle_runs_without_the_workstation(clip_bundle: Path) -> None:
     told = run(
         BLOCKED.replace(', "PIL"', "") + "began = set(sys.modules)\n"
         "import edgekit, numpy as np\n"
@@ -219,13 +204,13 @@ def test_a_clip_bundle_runs_without_the_workstation(one_engine: Path) -> None:
         "files = {n.partition('.')[0]: getattr(m, '__file__', '') or '' for n, m in sys.modules.items()}\n"
         "third = {n for n, file in files.items() if 'site-packages' in file and n not in began}\n"
         "print(sorted(third - {'edgekit'}))",
-        one_engine,
+        clip_bundle,
     )
     assert set(json.loads(told.replace("'", '"'))) == {"numpy", "tokenizers", "onnxruntime", "PIL"}
 
 
-def plain(one_engine: Path) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads((one_engine / "manifest.json").read_text())
+def plain(clip_bundle: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((clip_bundle / "manifest.json").read_text())
     return value
 
 
@@ -260,8 +245,8 @@ def plain(one_engine: Path) -> dict[str, Any]:
         ("models.0.parts", ["models/fp32.text.onnx", "models/more.onnx"], "models/more.onnx"),
     ],
 )
-def test_each_wrong_field_is_named(one_engine: Path, path: str, bad: object, named: str) -> None:
-    value = plain(one_engine)
+def test_each_wrong_field_is_named(clip_bundle: Path, path: str, bad: object, named: str) -> None:
+    value = plain(clip_bundle)
     at: Any = value
     *way, last = path.split(".")
     for step in way:
@@ -272,20 +257,20 @@ def test_each_wrong_field_is_named(one_engine: Path, path: str, bad: object, nam
     assert named in str(caught.value)
 
 
-def test_towers_are_for_clip_alone(one_engine: Path) -> None:
-    value = plain(one_engine)
+def test_towers_are_for_clip_alone(clip_bundle: Path) -> None:
+    value = plain(clip_bundle)
     value["task"] = {"task": "embed", "labels": [], "max_length": 16, "stride": 0, "pad_id": 0, "normalize": True}
     with pytest.raises(BundleError, match=r"towers of 'models/fp32\.image\.onnx'"):
         parse(json.dumps(value).encode())
 
 
-def test_what_a_later_version_adds_is_passed_over(one_engine: Path) -> None:
-    value = plain(one_engine)
+def test_what_a_later_version_adds_is_passed_over(clip_bundle: Path) -> None:
+    value = plain(clip_bundle)
     for holder in (value["task"]["pictures"], value["task"]["similarity"], value["models"][0]["towers"]["text"]):
         holder["of_a_later_version"] = [1]
     value["models"][0]["towers"]["audio"] = {"path": "models/a.onnx"}
     found = parse(json.dumps(value).encode())
-    assert found.task == open_bundle(one_engine).manifest.task
+    assert found.task == open_bundle(clip_bundle).manifest.task
     assert parse(dump(found)) == found
 
 

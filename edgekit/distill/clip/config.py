@@ -121,6 +121,7 @@ class TextConfig:
     projection_bias: bool = False
     branches: bool = True  # False after `reparameterize`; means nothing without RepMixer blocks
     kind: str = "transformer"
+    pad_id: int | None = None  # what fills a row behind the end token; None: the end token itself
 
     def __post_init__(self) -> None:
         _one_of("pooling", self.pooling, ("eot", "last"))
@@ -232,7 +233,7 @@ def _make(cls: type, name: str, raw: dict[str, Any]) -> Any:
         wanted = getattr(default, key)
         if key in ("image", "text"):
             continue
-        if not _fits(value, wanted) and not (key == "eos_id" and (value is None or type(value) is int)):
+        if not _fits(value, wanted) and not (key in ("eos_id", "pad_id") and (value is None or type(value) is int)):
             raise ModelError(f"{name}.{key}", found=repr(value)[:80], expected=f"something like {wanted!r}"[:120])
     return cls(**values)
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from edgekit.distill.clip.config import DualConfig
+from edgekit.distill.clip.config import BertConfig, DualConfig, TextConfig
 from edgekit.distill.clip.dual import DualEncoder
 from edgekit.distill.clip.pairs import Pairs
 from edgekit.distill.source import read_tokenizer
@@ -35,8 +35,15 @@ def load(folder: Path) -> tuple[DualEncoder, Tokenizer]:
 
 
 def reader(tokenizer: Tokenizer | Path, config: DualConfig) -> ClipTokenizer:
-    """How a model of ``config`` reads texts: rows of its context length, as the device does it."""
-    return ClipTokenizer(tokenizer, config.text.context_length)
+    """How a model of ``config`` reads texts: rows of its context length, filled as it was trained.
+
+    The one rule of training, export and device: the config's ``pad_id``, else the end token, as transformers has it.
+    """
+    text = config.text
+    pad_id = text.pad_id if isinstance(text, TextConfig) else None
+    if isinstance(text, BertConfig):
+        pad_id = int(text.encoder.get("pad_token_id") or 0)
+    return ClipTokenizer(tokenizer, text.context_length, pad_id)
 
 
 def embed(model: DualEncoder, pairs: Pairs, progress: Progress = Silent()) -> Embeddings:

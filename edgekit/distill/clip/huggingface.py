@@ -95,6 +95,7 @@ def _text(theirs: Any, kind: str) -> TextConfig:
         pooling="eot" if clip else "last",
         eos_id=eos,
         projection_bias=not clip,
+        pad_id=None if clip else text.pad_token_id,  # a causal tower does not see it
     )
 
 

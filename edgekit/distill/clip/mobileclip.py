@@ -62,7 +62,13 @@ _TRANSPOSED = ("image.projection.weight", "text.projection.weight")  # published
 def mobileclip_s0_config() -> DualConfig:
     """MobileCLIP-S0: mci0, a text tower of four layers between two RepMixer blocks, pixels from 0 to 1 as they are."""
     text = TextConfig(
-        heads=(8,) * 4, ffn=(2048,) * 4, activation="gelu", causal=False, repmixer=11, mixer_hidden=(2048, 2048)
+        heads=(8,) * 4,
+        ffn=(2048,) * 4,
+        activation="gelu",
+        causal=False,
+        repmixer=11,
+        mixer_hidden=(2048, 2048),
+        pad_id=0,  # its tokenizer is open_clip's
     )
     return DualConfig(mci_config("mci0"), text, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), interpolation="bilinear")
 

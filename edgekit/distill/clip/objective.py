@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -13,7 +14,23 @@ from edgekit.distill.clip import losses
 from edgekit.distill.clip.dual import DualEncoder
 from edgekit.distill.clip.pairs import PairBatch
 from edgekit.distill.loop import Objective
+from edgekit.errors import StageError
 from edgekit.recipe.stages import PairLosses
+
+
+class Taught(NamedTuple):
+    """One teacher's unit embeddings of a batch, float32 (B, D) each, and its factor on cosines."""
+
+    images: Tensor
+    texts: Tensor | None
+    scale: float
+
+
+class Answers(Protocol):
+    """Where the teachers' embeddings come from."""
+
+    def of(self, batch: PairBatch) -> list[Taught]:
+        """What each teacher said of ``batch``; one at least."""
 
 
 @dataclass(frozen=True)
@@ -27,30 +44,37 @@ class Targets:
     texts: NDArray[np.float32] | None
     scale: float
 
+    def of(self, batch: PairBatch) -> list[Taught]:
+        texts = None if self.texts is None else torch.from_numpy(self.texts[batch.captions])
+        return [Taught(torch.from_numpy(self.images[batch.pictures]), texts, self.scale)]
+
 
 class PairObjective(Objective):
     """``forward(batch)``: the loss of :class:`PairLosses`' terms. Without ``targets`` the contrastive term alone.
 
     Where there are no texts, the student's or the targets', the terms that compare pictures with texts compare the
-    student's pictures with the teacher's in their place.
+    student's pictures with the teacher's in their place. Of several teachers, the mean of the losses (Vasu et al. 2024,
+    section 3).
     """
 
     student: DualEncoder
 
-    def __init__(self, student: DualEncoder, weights: PairLosses, targets: Targets | None = None) -> None:
+    def __init__(self, student: DualEncoder, weights: PairLosses, targets: Answers | None = None) -> None:
         super().__init__()
         self.student, self.weights, self.targets = student, weights, targets
 
     def forward(self, batch: PairBatch) -> Tensor:
         image = self._images(batch)
+        scale = self.student.scale()  # once: it brings the parameter itself back
         if self.targets is None:
-            return self._contrastive(image, self._texts(batch), self.student.scale())
-        theirs = torch.from_numpy(self.targets.images[batch.pictures]).to(image.device)
-        if self.targets.texts is None:
-            text = self._texts(batch) if "text" in self.student.towers else theirs
-            return self._weighted([(image, theirs)], (image, text), (theirs, theirs))
-        text, wanted = self._texts(batch), torch.from_numpy(self.targets.texts[batch.captions]).to(image.device)
-        return self._weighted([(image, theirs), (text, wanted)], (image, text), (theirs, wanted))
+            return self._contrastive(image, self._texts(batch), scale)
+        text = self._texts(batch) if "text" in self.student.towers else None
+        total, taught = torch.zeros((), device=image.device), self.targets.of(batch)
+        for one in taught:
+            total = total + self._distance(image, text, one, scale) / len(taught)
+        if self.weights.contrastive and text is not None:
+            total = total + self.weights.contrastive * self._contrastive(image, text, scale)
+        return total
 
     def _images(self, batch: PairBatch) -> Tensor:
         pixels = batch.pixels
@@ -67,24 +91,31 @@ class PairObjective(Objective):
             return losses.sigmoid_pairs(image, text, scale, bias)
         return losses.contrastive(image, text, scale)
 
-    def _weighted(
-        self, features: list[tuple[Tensor, Tensor]], ours: losses.Embeddings, theirs: losses.Embeddings
-    ) -> Tensor:
-        """``features``: what the student gives and what it should, for each of its towers."""
-        assert self.targets is not None
-        weights, total = self.weights, torch.zeros((), device=ours[0].device)
-        scale = self.student.scale()  # once: it brings the parameter itself back
-        if weights.contrastive:
-            total = total + weights.contrastive * self._contrastive(*ours, scale)
+    def _distance(self, image: Tensor, text: Tensor | None, taught: Taught, scale: Tensor) -> Tensor:
+        """The weighted terms against one teacher."""
+        weights, device, total = self.weights, image.device, torch.zeros((), device=image.device)
+        images = taught.images.to(device)
+        texts = None if taught.texts is None else taught.texts.to(device)
+        ours, theirs = (image, images if text is None else text), (images, images if texts is None else texts)
         for weight, term in (
             (weights.relational, losses.contrastive_relational),
             (weights.affinity, losses.affinity_mimicking),
         ):
             if weight:
-                total = total + weight * term(ours, theirs, scale, self.targets.scale)
-        for given, wanted in features:
+                total = total + weight * term(ours, theirs, scale, taught.scale)
+        if not (weights.feature_cosine or weights.feature_mse):
+            return total
+        if image.shape != images.shape:
+            raise StageError(
+                "feature losses",
+                found=f"{images.shape[1]} numbers of a teacher",
+                expected=f"{image.shape[1]}",
+                fix="Set stages.distill.pair_losses.feature_cosine and feature_mse to 0.",
+            )
+        known = [(image, images)] if text is None or texts is None else [(image, images), (text, texts)]
+        for mine, their in known:
             if weights.feature_cosine:
-                total = total + weights.feature_cosine * losses.feature_cosine(given, wanted)
+                total = total + weights.feature_cosine * losses.feature_cosine(mine, their)
             if weights.feature_mse:
-                total = total + weights.feature_mse * losses.feature_mse(given, wanted)
+                total = total + weights.feature_mse * losses.feature_mse(mine, their)
         return total

@@ -23,18 +23,25 @@ _RATIO = float(np.log(4 / 3))  # of a crop's sides, as its logarithm; Szegedy et
 
 
 class PairBatch(NamedTuple):
-    """``pictures``, ``captions`` (B,): rows of the set; ``pixels`` float32 (B, 3, S, S); ids and mask int64 (B, T)."""
+    """``pictures``, ``captions`` (B,): rows of the set; ``pixels`` float32 (B, 3, S, S); ids and mask int64 (B, T).
+
+    ``augmentations`` (B,): which of a reinforced store's each picture is; None where they are as they came.
+    """
 
     pictures: NDArray[np.int64]
     captions: NDArray[np.int64]
     pixels: Tensor
     input_ids: Tensor
     attention_mask: Tensor
+    augmentations: NDArray[np.int64] | None = None
 
     def to(self, device: torch.device) -> PairBatch:
         """The same batch on ``device``."""
-        moved = (self.pixels.to(device), self.input_ids.to(device), self.attention_mask.to(device))
-        return PairBatch(self.pictures, self.captions, *moved)
+        return self._replace(
+            pixels=self.pixels.to(device),
+            input_ids=self.input_ids.to(device),
+            attention_mask=self.attention_mask.to(device),
+        )
 
 
 @dataclass(frozen=True)
@@ -74,14 +81,15 @@ class Pairs:
         pixels = self.images(rows)
         if self.augment is not None:
             random = np.random.default_rng(index)  # another order, another draw; the same after a restart
-            pixels = self._scaled(varied(self.pixels[rows], self.augment, random))
+            pixels = self.scaled(varied(self.pixels[rows], self.augment, random))
         return PairBatch(rows, index, pixels, ids, mask)
 
     def images(self, rows: NDArray[np.int64] | slice) -> Tensor:
         """Pictures at ``rows`` as the tower takes them, float32 (B, 3, S, S)."""
-        return self._scaled(self.pixels[rows])
+        return self.scaled(self.pixels[rows])
 
-    def _scaled(self, pixels: NDArray[np.uint8]) -> Tensor:
+    def scaled(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """uint8 (B, S, S, 3) as the tower takes them, float32 (B, 3, S, S)."""
         values = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
         mean, std = self._scaling
         return (values / 255 - mean) / std
@@ -137,8 +145,16 @@ def make_pairs(
     pixels = np.empty((len(data), size, size, 3), np.uint8)
     for row in track(progress, "pictures", range(len(data)), len(data)):
         pixels[row] = np.asarray(preprocessor.resize(preprocessor.decode(data.pictures.open(row))))
+    ids, mask = read_texts(data, config, tokenizer)
+    vary = augment if augment is not None and (augment.flip or augment.crop < 1) else None
+    return Pairs(pixels, ids, mask, data.picture_of, config.mean, config.std, vary)
+
+
+def read_texts(
+    data: PictureTextSet, config: DualConfig, tokenizer: ClipTokenizer
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Ids and mask int64 (C, T) of all captions."""
     ids, mask = tokenizer(data.captions)
     if config.text.fixed_length:
         mask = np.ones_like(mask)  # padding takes part in the answer, so nothing may be cut off
-    vary = augment if augment is not None and (augment.flip or augment.crop < 1) else None
-    return Pairs(pixels, ids, mask, data.picture_of, config.mean, config.std, vary)
+    return ids, mask

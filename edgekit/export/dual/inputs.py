@@ -3,73 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
+from edgekit.bundle.dual import DualSpec
+from edgekit.bundle.records import TaskSpec
 from edgekit.distill.clip.dual import DualEncoder
-from edgekit.errors import ModelError
-from edgekit.export.dual.towers import IDS, MASK, PIXELS, Feed, read_spec
+from edgekit.distill.clip.folder import reader
+from edgekit.distill.clip.pairs import image_spec
+from edgekit.errors import EdgekitError, ModelError
+from edgekit.export.dual.towers import IDS, MASK, PIXELS, Feed
+from edgekit.runtimes import artifact
 from edgekit.runtimes.context import ClipTokenizer
-from edgekit.runtimes.dual import DualSpec
 from edgekit.runtimes.vision.preprocess import ImagePreprocessor
-from edgekit.runtimes.vision.spec import ImageSpec
 
 Example = tuple[NDArray[np.uint8], str]
-_PADS = ("[PAD]", "<pad>", "<|pad|>")
 
 
-def spec_of(model: DualEncoder, tokenizer: Path) -> dict[str, Any]:
-    """What task.json says of ``model``: how pictures become pixels, texts tokens, and cosines scores."""
+def spec_of(model: DualEncoder, tokenizer: Path) -> TaskSpec:
+    """What task.json says of ``model``: how pictures become pixels, texts tokens, and cosines scores.
+
+    Raises ModelError for a ``tokenizer`` that cannot be used.
+    """
     config = model.config
-    pictures = ImageSpec(
-        size=config.image.image_size,
-        resize="shortest_edge" if config.resize == "crop" else "squash",
-        interpolation=config.interpolation,
-        mean=list(config.mean),
-        std=list(config.std),
-    )
-    bias = None if model.logit_bias is None else model.logit_bias.item()
-    return {
-        "task": "clip",
-        "labels": [],
-        "max_length": config.text.context_length,
-        "stride": 0,
-        "pad_id": _pad_id(tokenizer),
-        "normalize": True,
-        "fixed_length": config.text.fixed_length,
-        "pictures": asdict(pictures),
-        "similarity": asdict(DualSpec(logit_scale=model.scale().item(), logit_bias=bias)),
-    }
-
-
-def _pad_id(path: Path) -> int:
-    """What the tokenizer's file says; else its token of that name; else the end token, as transformers has it."""
     try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises a bare Exception
-        raise ModelError(str(path), found=str(error)[:200], expected="a tokenizer.json") from None
-    if tokenizer.padding:
-        return int(tokenizer.padding["pad_id"])
-    found = [tokenizer.token_to_id(name) for name in _PADS]
-    ends = tokenizer.encode("").ids
-    known = [place for place in (*found, *ends[-1:]) if place is not None]
-    if not known:
-        raise ModelError(str(path), found="neither padding nor an end token", expected="one of them")
-    return int(known[0])
+        pad_id = reader(tokenizer, config).pad_id
+    except EdgekitError as error:
+        raise ModelError(str(tokenizer), found=str(error), expected="a tokenizer.json with an end token") from None
+    bias = None if model.logit_bias is None else model.logit_bias.item()
+    return TaskSpec(
+        task="clip",
+        labels=[],
+        max_length=config.text.context_length,
+        stride=0,
+        pad_id=pad_id,
+        normalize=True,
+        pictures=image_spec(config),
+        similarity=DualSpec(logit_scale=model.scale().item(), logit_bias=bias),
+        fixed_length=config.text.fixed_length,
+    )
 
 
 class Inputs:
     """Feeds of both towers by the task.json and tokenizer.json of an artifact's folder."""
 
     def __init__(self, folder: Path) -> None:
-        spec = read_spec(folder)
-        self.length, self.pad_id, self.fixed = spec["max_length"], spec["pad_id"], spec["fixed_length"]
-        self.pictures = ImagePreprocessor(ImageSpec(**spec["pictures"]))
+        spec = artifact.read_spec(folder)
+        self.length, self.pad_id, self.fixed = spec.max_length, spec.pad_id, spec.fixed_length
+        self.pictures = ImagePreprocessor(spec.pictures)
         self.tokenizer = ClipTokenizer(Path(folder) / "tokenizer.json", self.length, self.pad_id)
 
     def of(self, name: str, examples: Sequence[Example]) -> list[Feed]:

@@ -16,16 +16,16 @@ from torch import nn
 
 from edgekit.distill.clip.dual import DualEncoder
 from edgekit.distill.clip.text import BertTower
-from edgekit.export.dual import towers
 from edgekit.export.dual.inputs import Example, spec_of
 from edgekit.export.dual.parity import check_towers
-from edgekit.export.dual.towers import IDS, MASK, OUTPUTS, PIXELS, DualArtifact, Feed, Tower
+from edgekit.export.dual.towers import IDS, MASK, OUTPUTS, PIXELS, Feed
 from edgekit.export.fold import fixed_shapes, pads_into_convolutions
 from edgekit.export.graph import Graph, save
 from edgekit.export.parity import ExportReport
 from edgekit.export.simplify import simplify
 from edgekit.progress import Progress, Silent
 from edgekit.recipe.stages import ExportConfig
+from edgekit.runtimes import artifact
 
 
 def export_dual_onnx(
@@ -64,10 +64,9 @@ def load_merged(torch_folder: Path) -> DualEncoder:
 def finish(model: DualEncoder, torch_folder: Path, out: Path, engine: str, mask: bool = False) -> None:
     """All of an fp32 artifact but the towers' own files. ``mask``: the text tower takes one, whatever its kind."""
     shutil.copyfile(torch_folder / "tokenizer.json", out / "tokenizer.json")
-    spec = spec_of(model, out / "tokenizer.json")
     inputs = {"image": (PIXELS,), "text": text_inputs(model, mask)}
-    made = {name: Tower("fp32", inputs[name], OUTPUTS[name]) for name in model.towers}
-    towers.write(out, spec, DualArtifact(engine, "fp32", made))
+    made = {name: {"precision": "fp32", "inputs": list(inputs[name]), "output": OUTPUTS[name]} for name in model.towers}
+    artifact.write(out, spec_of(model, out / "tokenizer.json"), engine, "fp32", made)
 
 
 def text_inputs(model: DualEncoder, mask: bool = False) -> tuple[str, ...]:

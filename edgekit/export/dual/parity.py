@@ -22,6 +22,7 @@ from edgekit.export.dual.towers import IDS, MASK, PIXELS, Feed
 from edgekit.export.parity import ExportReport
 from edgekit.progress import Progress, Silent, track
 from edgekit.recipe.stages import ExportConfig
+from edgekit.runtimes import artifact
 
 CHECKED = 32  # examples; each alone, and then in batches of 2 and 3
 BATCHES = (1, 2, 3)
@@ -40,7 +41,7 @@ def check_towers(
 
     Raises StageError when one differs by more than ``config`` allows, or fails at some shape.
     """
-    about, inputs = towers.read(folder), Inputs(folder)
+    about, inputs = artifact.read(folder), Inputs(folder)
     measured: dict[str, Parity] = {}
     shapes, rows = 0, 0
     for name in about.towers:

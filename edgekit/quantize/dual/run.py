@@ -13,11 +13,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.bundle.dual import Tower
 from edgekit.distill.source import read_config
 from edgekit.errors import StageError
 from edgekit.export.dual import towers
 from edgekit.export.dual.inputs import Example, Inputs
-from edgekit.export.dual.towers import Feed, OpenTower, Tower
+from edgekit.export.dual.towers import Feed, OpenTower
 from edgekit.progress import Progress, Silent
 from edgekit.quantize.backend import Source, open_backend
 from edgekit.quantize.report import QuantizeReport
@@ -71,24 +72,28 @@ def quantize_dual(
 ) -> DualQuantizeReport:
     """As :func:`edgekit.quantize.run.quantize`, for the artifact of a dual encoder.
 
-    ``calibration``: training pictures with captions. A tower for which no candidate keeps within the bound stays as it
-    is. Raises StageError when that is so of all towers.
+    ``calibration``: training pictures with captions. ``config.towers`` may give a tower a precision of its own. A tower
+    for which no candidate keeps within the bound stays as it is. Raises StageError when that is so of all that were
+    tried.
     """
     began = time.perf_counter()
     fp32_folder, out = Path(fp32_folder), Path(out)
     if not calibration:
         raise StageError("calibration examples", found="none", expected="at least one training picture with caption")
-    about, inputs = towers.read(fp32_folder), Inputs(fp32_folder)
+    about, inputs = artifact.read(fp32_folder), Inputs(fp32_folder)
+    made = about.each_tower()
     sides = {name: embed(towers.open_tower(fp32_folder, name), inputs, name, judge) for name in about.towers}
     kinds = tower_kinds(torch_folder)
     reports: dict[str, QuantizeReport] = {}
     missed: dict[str, StageError] = {}
-    made = dict(about.towers)
+    wanted = {name: config.towers.of(name, precision) for name in about.towers}
     with tempfile.TemporaryDirectory() as scratch:
-        for name, tower in about.towers.items():
+        for name, tower in about.each_tower().items():
+            if wanted[name] == "fp32":
+                continue
             progress.say(f"quantize the {name} tower")
             feeds = inputs.of(name, calibration[: config.calibration_examples])
-            subject = _Side(fp32_folder / name, about.engine, tower, precision, name, feeds, inputs, judge, sides)
+            subject = _Side(fp32_folder / name, about.engine, tower, wanted[name], name, feeds, inputs, judge, sides)
             given = [{key: feed[key] for key in tower.inputs} for feed in feeds]
             source = Source(
                 subject.fp32,
@@ -103,12 +108,12 @@ def quantize_dual(
             work.mkdir()
             limit = config.gate.max_drop if bound is None else bound
             backend = open_backend(about.engine, source)
-            search = Search(subject, backend, work, config, limit, precision, threads=threads, progress=progress)
-            for candidate in dict.fromkeys(config.candidates_for(about.engine, precision)):
+            search = Search(subject, backend, work, config, limit, wanted[name], threads=threads, progress=progress)
+            for candidate in dict.fromkeys(config.candidates_for(about.engine, wanted[name])):
                 search.attempt(candidate)
             try:
                 reports[name] = search.finish(work / "chosen", began)
-                made[name] = replace(tower, precision=precision)
+                made[name] = replace(tower, precision=wanted[name])
             except StageError as error:
                 missed[name] = error
         if not reports:
@@ -121,8 +126,8 @@ def quantize_dual(
             for file in artifact.FILES[about.engine]:
                 shutil.copyfile(origin / file, out / name / file)
     shutil.copyfile(fp32_folder / "tokenizer.json", out / "tokenizer.json")
-    towers.write(out, towers.read_spec(fp32_folder), towers.DualArtifact(about.engine, precision, made))
-    return _joined(reports, missed, precision, time.perf_counter() - began)
+    artifact.write(out, artifact.read_spec(fp32_folder), about.engine, precision, made)
+    return _joined(reports, missed, wanted, time.perf_counter() - began)
 
 
 def tower_kinds(torch_folder: Path) -> dict[str, Kind]:
@@ -181,7 +186,7 @@ class _Side:
 
 
 def _joined(
-    reports: dict[str, QuantizeReport], missed: dict[str, StageError], precision: str, seconds: float
+    reports: dict[str, QuantizeReport], missed: dict[str, StageError], wanted: dict[str, str], seconds: float
 ) -> DualQuantizeReport:
     candidates, sensitivity = [], []
     told: dict[str, dict[str, Any]] = {}
@@ -190,13 +195,15 @@ def _joined(
         sensitivity += [{**one, "matrix": f"{name}/{one['matrix']}"} for one in report.sensitivity]
         chosen = next(one for one in report.candidates if one["chosen"])
         told[name] = {
-            "precision": precision,
+            "precision": wanted[name],
             "chosen": report.chosen,
             "fp32_p50_ms": report.fp32_p50_ms,
             "p50_ms": chosen["p50_ms"],
         }
     for name, error in missed.items():
         told[name] = {"precision": "fp32", "chosen": "", "reason": error.found}
+    for name in wanted.keys() - told.keys():
+        told[name] = {"precision": "fp32", "chosen": "", "reason": "fp32 was asked for"}
     return DualQuantizeReport(
         candidates=candidates,
         sensitivity=sensitivity,
