@@ -16,9 +16,14 @@ class PromptsConfig(Part):
     """Labels that pictures are held against without a text tower."""
 
     labels: Annotated[list[str], BeforeValidator(split_commas, json_schema_input_type=list[str])] = Field(
+        default_factory=list,
         description="What pictures may show. Each is put into every template, embedded when the bundle is made, and "
-        "packed.",
-        min_length=1,
+        "packed. Empty takes all names of `embeddings`.",
+    )
+    embeddings: str | None = Field(
+        default=None,
+        description="Embeddings of the labels by their names that were computed elsewhere, npz, npy or safetensors: "
+        "packed as they are, brought to unit length, in place of what a text tower would say.",
     )
     templates: list[str] = Field(
         default=["a photo of a {}."], min_length=1, description="Texts with {} for the label; their mean is taken."
@@ -30,7 +35,8 @@ class PromptsConfig(Part):
     @model_validator(mode="after")
     def _usable(self) -> PromptsConfig:
         try:
-            check_labels(self.labels, "labels")
+            if self.labels or self.embeddings is None:
+                check_labels(self.labels, "labels")
             check_templates(self.templates)
         except InputError as error:
             raise ValueError(f"{error.what}: {error.expected}, not {error.found}") from error

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from edgekit.data.embeddings import read_embeddings
 from edgekit.errors import ModelError
 from edgekit.progress import Progress, track
 from edgekit.recipe.prompts import PromptsConfig
 from edgekit.runtimes import artifact
 from edgekit.runtimes.dual import DualModel
 from edgekit.runtimes.prompts import NAME, PromptBank, make_bank
-from edgekit.runtimes.vectors import Floats
+from edgekit.runtimes.vectors import Floats, unit
 
 _SLICE = 256  # texts between two moves of the progress bar
 
@@ -27,8 +28,8 @@ _SLICE = 256  # texts between two moves of the progress bar
 def with_bank(prompts: PromptsConfig, made: Sequence[tuple[Path, Path]], work: Path, progress: Progress) -> list[Path]:
     """Copies in ``work`` of the artifacts ``made`` (each beside its engine's fp32), with the bank of ``prompts``.
 
-    All have the same bank, made by the first one's fp32 text tower; it names no model, as it serves several files.
-    Raises ModelError where that has no text tower, InputError.
+    All have the same bank, of the recipe's file, else made by the first one's fp32 text tower; it names no model, as it
+    serves several files. Raises ModelError where there is neither, DataError, InputError.
     """
     bank = bank_of(made[0][1], prompts, progress)
     folders = []
@@ -49,7 +50,11 @@ def with_bank(prompts: PromptsConfig, made: Sequence[tuple[Path, Path]], work: P
 
 
 def bank_of(folder: Path, prompts: PromptsConfig, progress: Progress) -> PromptBank:
-    """The labels of ``prompts`` as the text tower of the artifact in ``folder`` embeds them."""
+    """The labels of ``prompts`` as its file has them, else as the text tower of the artifact in ``folder`` does."""
+    if prompts.embeddings is not None:
+        cached = read_embeddings(prompts.embeddings)
+        labels = prompts.labels or cached.names
+        return PromptBank(labels, unit(cached.of(labels), "embeddings of prompts"), list(prompts.templates))
     model = artifact.load(folder)
     if not isinstance(model, DualModel) or model.text is None:
         raise ModelError(str(folder), found="no text tower", expected="one, to embed the labels of `prompts`")
