@@ -46,11 +46,14 @@ def reader(tokenizer: Tokenizer | Path, config: DualConfig) -> ClipTokenizer:
     return ClipTokenizer(tokenizer, text.context_length, pad_id)
 
 
-def embed(model: DualEncoder, pairs: Pairs, progress: Progress = Silent()) -> Embeddings:
-    """Unit embeddings in fp32 of all pictures (P, D) and all captions (C, D), in order; (0, D) without a text tower."""
+def embed(model: DualEncoder, pairs: Pairs, progress: Progress = Silent(), bf16: bool = False) -> Embeddings:
+    """Unit embeddings, float32, of all pictures (P, D) and captions (C, D), in order; (0, D) without a text tower.
+
+    ``bf16``: worked out in bfloat16, for targets of a training that is in it too.
+    """
     model.eval()
     device = next(model.parameters()).device
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         starts = range(0, len(pairs), _BATCH)
         images = [
             model.encode_images(pairs.images(slice(i, i + _BATCH)).to(device)).float().cpu()

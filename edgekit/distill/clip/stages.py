@@ -24,7 +24,7 @@ from edgekit.distill.clip.probe import fit_probe
 from edgekit.distill.clip.prune import prune_image, prune_text
 from edgekit.distill.clip.text import TextTransformer
 from edgekit.distill.loop import train
-from edgekit.distill.settings import loop_config
+from edgekit.distill.settings import bf16_pays, loop_config
 from edgekit.distill.source import read_tokenizer, resolve, sha256_file, weights_file
 from edgekit.errors import ModelError, RecipeError
 from edgekit.evaluate.closeness import PLAIN
@@ -114,7 +114,7 @@ def follow(
     if targets is None:
         data = _limited(splits.train, training, recipe.seed)
         theirs = make_pairs(data, teacher.config, reader(tokenizer, teacher.config), progress)
-        images, texts = embed(teacher, theirs, progress)
+        images, texts = embed(teacher, theirs, progress, bf16_pays(recipe))
         targets = Targets(images, texts, float(teacher.scale().detach()))
     return _train(recipe, splits, student, tokenizer, targets, training, work, label, progress)
 
