@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from edgekit._version import __version__
-from edgekit.cli import compress, devices, doctor, evaluate, index, profile, report, run_model, verify
+from edgekit.cli import compress, devices, doctor, evaluate, index, profile, report, run_model, sign, verify
 from edgekit.errors import EdgekitError, EdgekitWarning
 
 INTERRUPTED = 130
@@ -34,6 +34,8 @@ app.command("profile")(profile.command)
 app.command("run")(run_model.command)
 app.command("index")(index.command)
 app.command("verify")(verify.command)
+app.command("keygen")(sign.keygen)
+app.command("sign")(sign.command)
 app.command("report")(report.command)
 app.command("devices")(devices.command)
 app.command("doctor")(doctor.command)
