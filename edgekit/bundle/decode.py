@@ -22,7 +22,7 @@ def decode(cls: type[T], value: object, where: str) -> T:
     """
     if not isinstance(value, dict):
         raise BundleError(where, found=_kind(value), expected="an object")
-    hints = _hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]
     found: dict[str, Any] = {}
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         if field.name in value:

@@ -12,12 +12,13 @@ import pytest
 from edgekit.bundle.keys import generate
 from edgekit.bundle.sign import sign
 from tests.attacks import tiny
-from tests.bundle.making import factory
 
 
 @pytest.fixture(scope="session")
 def bundle_of(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """By task: classify, embed, tag. Shared: copy it before you change it."""
+    from tests.bundle.making import factory  # here: it brings torch, which most of these tests do without
+
     return factory(tiny_model, tmp_path_factory)
 
 

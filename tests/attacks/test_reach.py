@@ -87,7 +87,7 @@ def test_a_word_in_a_name_is_no_place(made: dict[str, Path], tmp_path: Path) -> 
 
 @pytest.mark.parametrize("repeat", [10, 3_000_000])
 def test_a_walk_is_bounded(made: dict[str, Path], tmp_path: Path, repeat: int) -> None:
-    """Fields of two bytes, as many as fit; and the word that makes us walk."""
+    """Fields of two bytes, as many as fit."""
     data = b"\x7a\x08location" + b"\x08\x00" * repeat + b"\x3a\x05\x0a"
     root = with_model(made["text"], tmp_path / "x.edge", "onnxruntime", {"models/m.onnx": data})
     refused(root, "models/m.onnx", "fields" if repeat > 10 else "ends behind", error=EngineError)

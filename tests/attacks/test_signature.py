@@ -20,7 +20,7 @@ from edgekit.bundle.sign import sign
 from edgekit.errors import BundleError, EdgekitError, InputError, MissingDependencyError, TrustError
 from tests.attacks import tiny
 from tests.attacks.conftest import Pair
-from tests.attacks.hostile import CASES
+from tests.attacks.hostile import CASES, Case
 
 pytestmark = pytest.mark.timeout(60)
 Keys = dict[str, Pair]
@@ -174,8 +174,10 @@ def test_other_bytes_as_signature(signed: Path, keys: Keys, name: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_hostile_cases_do_not_pass_a_signature(signed: Path, keys: Keys, case: Any) -> None:
+def test_hostile_cases_do_not_pass_a_signature(made: dict[str, Path], keys: Keys, tmp_path: Path, case: Case) -> None:
     """Each is refused; those that change the manifest, before it is parsed."""
+    signed = Path(shutil.copytree(made["text"], tmp_path / "text.edge"))
+    sign(signed, [keys["ours"].private])
     before = (signed / "manifest.json").read_bytes()
     case.spoil(signed)
     changed = not (signed / "manifest.json").is_file() or (signed / "manifest.json").read_bytes() != before

@@ -18,7 +18,6 @@ from edgekit.bundle.dual import DualSpec, ImageSpec
 from edgekit.runtimes import artifact
 from edgekit.runtimes.golden import make
 from edgekit.runtimes.model import Model
-from tests import clip_bundles
 from tests.runtimes import duals
 
 LABELS = ["bad", "fine", "good"]
@@ -59,8 +58,25 @@ def dual_bundle(path: Path) -> Path:
     duals.text_tower(folder / "text/model.onnx", duals.table(words), with_mask=False)
     (folder / "tokenizer.json").write_text(words.to_str())
     spec = TaskSpec("clip", [], 16, 0, pictures=ImageSpec(duals.SIZE), similarity=DualSpec(10.0))
-    artifact.write(folder, spec, "onnxruntime", "fp32", clip_bundles.towers())
-    return clip_bundles.bundle(path, {"models/fp32.image.onnx": folder})
+    towers = {
+        "image": {"precision": "fp32", "inputs": ["pixel_values"], "output": "image_embeddings"},
+        "text": {"precision": "fp32", "inputs": ["input_ids"], "output": "text_embeddings"},
+    }
+    artifact.write(folder, spec, "onnxruntime", "fp32", towers)
+    name = "models/fp32.image.onnx"
+    examples = [(duals.picture(rgb), f"a {colour} thing") for colour, rgb in duals.COLOURS.items()]
+    golden = make({name: artifact.load(folder, 1, name)}, examples)
+    manifest = Manifest(
+        name="dual",
+        created="2026-01-02T03:04:05+00:00",
+        edgekit_version="0.1.0",
+        task=spec,
+        models=[artifact.entry(folder, name)],
+        golden=golden["manifest"],
+    )
+    files: dict[str, Path | bytes] = {**artifact.sources(folder, name), "tokenizer.json": folder / "tokenizer.json"}
+    write(path, manifest, files | golden["files"])
+    return path
 
 
 def text_model(seed: int, rows: int = len(WORDS)) -> onnx.ModelProto:

@@ -44,8 +44,6 @@ def check(path: Path, name: str, listed: Mapping[str, int]) -> None:
     """
     try:
         with open_plain(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            if data.find(_LOCATION) < 0:  # without the word, which stands in a file as it is, there is no such entry
-                return
             for place in _Walk(data, name).locations():
                 _inside(place, name, listed)
     except (OSError, ValueError) as error:  # an empty file cannot be mapped
