@@ -53,6 +53,12 @@ class BundleError(InputError):
     """A bundle is damaged, incomplete, too new, or reaches outside itself; ``what`` names the file."""
 
 
+class TrustError(BundleError):
+    """A bundle is not signed by a trusted key, was changed after it was signed, or is older than asked for."""
+
+    exit_code = 4
+
+
 class EngineError(EdgekitError):
     """An engine could not load or run a model file."""
 

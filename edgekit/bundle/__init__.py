@@ -1,5 +1,6 @@
-"""The bundle format: manifest, hashes, golden vectors. docs/bundle.md is the specification."""
+"""The bundle format: manifest, hashes, signature, golden vectors. docs/bundle.md is the specification."""
 
+from edgekit.bundle.keys import TrustedKey
 from edgekit.bundle.reader import Bundle, open_bundle, problems, read_manifest
 from edgekit.bundle.records import FileEntry, Manifest, ModelFile, StageRecord, TaskSpec
 from edgekit.bundle.tensors import read_tensors, write_tensors
@@ -12,6 +13,7 @@ __all__ = [
     "ModelFile",
     "StageRecord",
     "TaskSpec",
+    "TrustedKey",
     "open_bundle",
     "problems",
     "read_manifest",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -21,7 +22,7 @@ def decode(cls: type[T], value: object, where: str) -> T:
     """
     if not isinstance(value, dict):
         raise BundleError(where, found=_kind(value), expected="an object")
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]
     found: dict[str, Any] = {}
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         if field.name in value:
@@ -36,6 +37,9 @@ def decode(cls: type[T], value: object, where: str) -> T:
         raise BundleError(f"{where}: {error.what}", found=error.found, expected=error.expected) from None
 
 
+_hints = functools.cache(typing.get_type_hints)
+
+
 def _value(hint: Any, value: object, where: str) -> Any:
     origin = typing.get_origin(hint)
     if origin in (types.UnionType, typing.Union):
@@ -46,6 +50,8 @@ def _value(hint: Any, value: object, where: str) -> Any:
         if not isinstance(value, list):
             raise BundleError(where, found=_kind(value), expected="a list")
         (inner,) = typing.get_args(hint)
+        if inner in (str, int, bool) and all(type(item) is inner for item in value):
+            return list(value)  # a manifest may hold millions
         return [_value(inner, item, f"{where}[{i}]") for i, item in enumerate(value)]
     if origin is dict:
         if not isinstance(value, dict):

@@ -14,6 +14,9 @@ from edgekit.bundle.tensors import read_tensors, write_tensors
 from edgekit.errors import BundleError
 
 NAME = "golden.safetensors"
+# A load runs some of them, so they must end.
+MAX_TEXTS = 4096
+MAX_CHARACTERS = 1 << 20
 _PICTURE = "picture."  # and its number
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
@@ -87,6 +90,10 @@ def read(manifest_golden: dict[str, Any], data: bytes, task: str, where: str = N
     listed = manifest_golden.get("tolerances")
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise BundleError("manifest.json: golden: texts", found=repr(texts)[:60], expected="a list of texts")
+    if len(texts) > MAX_TEXTS or sum(map(len, texts)) > MAX_CHARACTERS:
+        size = f"{len(texts)} of {sum(map(len, texts))} characters"
+        expected = f"at most {MAX_TEXTS} of {MAX_CHARACTERS} together"
+        raise BundleError("manifest.json: golden: texts", found=size, expected=expected)
     if not isinstance(listed, list):
         raise BundleError("manifest.json: golden: tolerances", found=repr(listed)[:60], expected="a list")
     tolerances = [decode(Tolerance, item, f"manifest.json: golden: tolerances[{i}]") for i, item in enumerate(listed)]
@@ -105,6 +112,8 @@ def read(manifest_golden: dict[str, Any], data: bytes, task: str, where: str = N
             rows: list[Floats] = _split(tensors, name, f"rows.{file}", np.float32, where)
             if len(rows) != len(texts) or (task != "tag" and any(len(row) != 1 for row in rows)):
                 raise BundleError(f"{where}: rows.{file}", found=f"{len(rows)} texts", expected=f"{len(texts)}")
+            if not all(np.isfinite(row).all() for row in rows):  # next to NaN every answer would pass
+                raise BundleError(f"{where}: {name}", found="NaN or infinite numbers", expected="finite ones")
             outputs[file] = rows if task == "tag" else [row[0] for row in rows]
     pictures = [_picture(tensors, f"{_PICTURE}{i}", where) for i in range(len(texts))] if task == "clip" else []
     return Golden(texts, ids, outputs, tolerances, pictures)

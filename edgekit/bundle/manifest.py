@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from typing import Any, NoReturn
 
 import numpy as np
 
+from edgekit.bundle import limits
 from edgekit.bundle.records import SCHEMA_VERSION, Manifest
 from edgekit.errors import BundleError, InputError
 
 NAME = "manifest.json"
+SIGNATURE = "signature.json"  # optional, beside it; both are listed by no manifest
 MAX_BYTES = 16 << 20
+MAX_DEPTH = 64  # of lists and objects in each other
+_STRING = re.compile(rb'"[^"]*"?')
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
+_OPENING = np.frombuffer(b"[{", np.uint8)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -32,11 +39,14 @@ def parse(data: bytes, where: str = NAME) -> Manifest:
             fix="This bundle was made by a newer edgekit: upgrade with pip install -U edgekit.",
         )
     manifest: Manifest = Manifest.from_dict(value, where)
+    limits.check(manifest.files, where)
     listed: dict[str, str] = {}
     for entry in manifest.files:
         check_path(entry.path, f"{where}: files")
-        if entry.path == NAME:
-            raise BundleError(f"{where}: files", found=NAME, expected="every file but the manifest itself")
+        if entry.path.lower() in (NAME, SIGNATURE):
+            raise BundleError(
+                f"{where}: files", found=entry.path, expected="every file but the manifest and its signature"
+            )
         if listed.setdefault(entry.path.lower(), entry.path) and not _SHA256.fullmatch(entry.sha256):
             raise BundleError(f"{where}: sha256 of {entry.path}", found=entry.sha256[:70], expected="64 hex digits")
         if entry.bytes < 0:
@@ -67,11 +77,14 @@ def load_json(data: bytes, where: str, limit: int) -> Any:
     """Strict JSON: UTF-8, no duplicate keys, no NaN, bounded size and depth. Raises ``BundleError``."""
     if len(data) > limit:
         raise BundleError(where, found=f"{len(data)} bytes", expected=f"at most {limit}")
+    deep = _depth(data)
+    if deep > MAX_DEPTH:
+        raise BundleError(where, found=f"JSON {deep} levels deep", expected=f"at most {MAX_DEPTH}")
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(items)
         if len(found) != len(items):
-            twice = next(key for i, (key, _) in enumerate(items) if key in {k for k, _ in items[:i]})
+            twice = next(key for key, times in Counter(key for key, _ in items).items() if times > 1)
             raise BundleError(where, found=f"the key {twice!r:.60} twice in one object", expected="each key once")
         return found
 
@@ -84,6 +97,17 @@ def load_json(data: bytes, where: str, limit: int) -> Any:
         raise BundleError(where, found=f"bytes that are not UTF-8 at {error.start}") from None
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{where} is not valid JSON", found=str(error)[:120], expected="a whole file") from None
+
+
+def _depth(data: bytes) -> int:
+    """How deep brackets stand in each other, without parsing: the parser recurses, so it must not see a deep one.
+
+    Up to the first error of a malformed text the brackets counted are those that a parser meets; after it, it is gone.
+    """
+    bare = data.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, delete=_NOT_STRUCTURE)
+    marks = np.frombuffer(_STRING.sub(b"", bare), np.uint8)
+    steps = np.isin(marks, _OPENING).astype(np.int64) * 2 - 1
+    return int(np.cumsum(steps).max(initial=0))
 
 
 def check_path(path: str, where: str) -> None:

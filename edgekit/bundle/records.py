@@ -18,6 +18,8 @@ AGGREGATION = {
     "tag": "each token from the window where it is farthest from an edge",
     "clip": "the first max_length tokens, the last of them the end token",
 }
+MAX_LABELS = 1 << 16
+MAX_LABEL = 1 << 10  # characters of one
 # Text tasks have labels; these have none.
 _WITHOUT_LABELS = ("embed", "clip")
 
@@ -142,6 +144,13 @@ class TaskSpec(Record):
             raise InputError("aggregation", found=repr(self.aggregation), expected=repr(AGGREGATION[self.task]))
         if self.task not in _WITHOUT_LABELS and not self.labels:
             raise InputError("labels", found="none", expected=f"one name a class for task {self.task}")
+        if len(self.labels) > MAX_LABELS or any(len(label) > MAX_LABEL for label in self.labels):
+            longest = max(map(len, self.labels))
+            raise InputError(
+                "labels",
+                found=f"{len(self.labels)} names, the longest of {longest} characters",
+                expected=f"at most {MAX_LABELS} of {MAX_LABEL} characters",
+            )
         if not 4 <= self.max_length <= 1 << 20:
             raise InputError("max_length", found=self.max_length, expected="4 to 1048576 tokens")
         if not 0 <= self.stride <= self.max_length // 2:
@@ -158,7 +167,10 @@ class TaskSpec(Record):
 
 @dataclass(frozen=True)
 class Manifest(Record):
-    """manifest.json. ``files`` is filled by :func:`edgekit.bundle.write`; the other fields by the pipeline."""
+    """manifest.json. ``files`` is filled by :func:`edgekit.bundle.write`; the other fields by the pipeline.
+
+    ``release``: a number that grows, set by :func:`edgekit.bundle.sign.sign`; 0 for a bundle that was never given one.
+    """
 
     name: str
     created: str
@@ -176,8 +188,11 @@ class Manifest(Record):
     profiles: list[dict[str, Any]] = field(default_factory=list)
     parity: list[dict[str, Any]] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
+    release: int = field(default=0, metadata=SPARE)
 
     def __post_init__(self) -> None:
+        if not 0 <= self.release < 1 << 63:
+            raise InputError("release", found=str(self.release)[:40], expected="0 or more, below 2^63")
         if not self.models:
             raise InputError("models", found="none", expected="at least one model file")
         for model in self.models:

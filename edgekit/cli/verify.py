@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,15 +25,23 @@ def command(
     cpu: Annotated[
         str | None, typer.Option("--cpu", help="Check under qemu instead, as on cortex-a72,cortex-a76; one thread.")
     ] = None,
+    key: Annotated[
+        list[Path] | None, typer.Option("--key", help="A trusted public key, FILE.pub; may be given again.")
+    ] = None,
+    minimum_release: Annotated[
+        int | None, typer.Option("--minimum-release", help="With --key: the least release that may be signed.")
+    ] = None,
     form: FormatOption = Format.table,
 ) -> int:
-    """Check hashes, tokenizer and golden vectors. Exit code 4 when a check fails."""
+    """Check hashes, tokenizer and golden vectors, with --key the signature. Exit code 4 when a check fails."""
     if not bundle.exists():
         raise InputError(str(bundle), found="no such path", expected="a bundle", fix="Check the path.")
+    if cpu is not None and (key or minimum_release is not None):
+        raise InputError("--cpu", found="--key too", expected="one of them", fix="A signature has no processor.")
     if cpu is None:
         from edgekit.runtimes.verify import verify
 
-        report = verify(bundle, threads)
+        report = verify(bundle, threads, trusted_keys=key or None, minimum_release=minimum_release)
     else:
         from edgekit.devices import emulate
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from edgekit.bundle import Bundle
 from edgekit.bundle.golden import NAME, Golden, Tolerance
 from edgekit.bundle.golden import read as read_golden
+from edgekit.bundle.plain import read_plain
+from edgekit.bundle.tensors import MAX_BYTES
 from edgekit.errors import BundleError, VerificationError
 from edgekit.runtimes import isa
 from edgekit.runtimes.golden import alone, differences, files_of
@@ -53,10 +55,7 @@ def golden_of(bundle: Bundle) -> Golden | None:
     manifest = bundle.manifest
     if not manifest.golden:
         return None
-    try:
-        data = bundle.file(NAME).read_bytes()
-    except OSError as error:
-        raise BundleError(f"{bundle.root.name}: {NAME} cannot be read", found=error.strerror) from None
+    data = read_plain(bundle.file(NAME), f"{bundle.root.name}: {NAME}", MAX_BYTES)
     return read_golden(manifest.golden, data, manifest.task.task)
 
 

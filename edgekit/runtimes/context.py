@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from edgekit.errors import BundleError, EdgekitWarning, InputError
 from edgekit.runtimes.engines import Engine
 from edgekit.runtimes.preprocess import Ids, as_texts, not_text
+from edgekit.runtimes.tokenizer import open_tokenizer
 
 Floats = npt.NDArray[np.float32]
 CONTEXT = 77  # Radford et al. 2021, section 2.4: 76 and one more; SigLIP takes 64
@@ -42,13 +43,7 @@ class ClipTokenizer:
         if overflow not in OVERFLOW:
             raise InputError("overflow", found=repr(overflow), expected=", ".join(OVERFLOW))
         name = "tokenizer" if isinstance(tokenizer, Tokenizer) else Path(tokenizer).name
-        try:
-            text = tokenizer.to_str() if isinstance(tokenizer, Tokenizer) else Path(tokenizer).read_text("utf-8")
-            self._tokenizer = Tokenizer.from_str(text)  # our own: what follows changes it
-        except Exception as error:  # tokenizers raises a bare Exception
-            raise BundleError(f"{name} cannot be read", found=str(error)[:200]) from None
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        self._tokenizer = open_tokenizer(tokenizer if isinstance(tokenizer, Tokenizer) else Path(tokenizer))
         around = self._tokenizer.encode("").ids
         if not around:
             raise BundleError(f"{name}: post_processor", found="no special tokens", expected="an end token at least")

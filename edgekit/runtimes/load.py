@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit.bundle import Bundle, ModelFile, open_bundle
+from edgekit.bundle import Bundle, ModelFile, TrustedKey, open_bundle, reach
 from edgekit.bundle.golden import Golden
 from edgekit.errors import EdgekitError, EdgekitWarning, EngineError, MissingDependencyError, VerificationError
 from edgekit.runtimes import engines
@@ -39,6 +40,9 @@ def load(
     file: str | None = None,
     check_hashes: bool = True,
     check_golden: bool = True,
+    *,
+    trusted_keys: Sequence[TrustedKey] | None = None,
+    minimum_release: int | None = None,
 ) -> Model | DualModel:
     """Open the bundle at ``path`` and load one of its model files; of a dual encoder's bundle, both its towers.
 
@@ -51,11 +55,15 @@ def load(
     ``check_hashes`` costs a few ms a 10 MB; without it, names and sizes are still checked. ``check_golden`` runs a few
     golden examples, a few ms.
 
-    Raises ``BundleError``, ``InputError``, ``MissingDependencyError`` when no engine is installed,
+    ``trusted_keys``: public keys, as PEM files or their bytes. With them, nothing is loaded that one of them did not
+    sign; ``minimum_release``: nor a bundle that was signed with a lower ``release`` (docs/trust.md).
+
+    Raises ``BundleError``, ``TrustError`` for what is not signed so, ``InputError``, ``MissingDependencyError`` when no
+    engine is installed, or with ``trusted_keys`` no library for signatures (``edgekit[sign]``),
     ``VerificationError`` for a named file that gives other answers, ``EngineError``.
     """
     threads = thread_count(threads)
-    bundle = open_bundle(path, check_hashes)
+    bundle = open_bundle(path, check_hashes, trusted_keys=trusted_keys, minimum_release=minimum_release)
     offered = offer(bundle, engine, file)
     golden = golden_of(bundle) if check_golden else None
     if engine != "auto" or file is not None:
@@ -69,8 +77,10 @@ def load_file(
 ) -> Model | DualModel:
     """Load the model file ``chosen`` of an opened bundle, unproven; in ``engine``, or in the one it was made for.
 
-    Where that is not installed, in one that reads its files.
+    Where that is not installed, in one that reads its files. Raises ``BundleError`` for a file that names others
+    outside the bundle; an engine never sees it.
     """
+    reach.check(bundle, chosen)
     if engine is None:
         engine = next(filter(engines.installed, engines.readers(chosen.engine)), chosen.engine)
     if chosen.towers:

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer
 
 from edgekit.bundle.records import TaskSpec
-from edgekit.errors import BundleError, InputError
+from edgekit.errors import InputError
+from edgekit.runtimes.tokenizer import open_tokenizer
 
 Ids = npt.NDArray[np.int64]
 
@@ -51,12 +51,7 @@ class TextPreprocessor:
     def __init__(self, tokenizer_json: Path, spec: TaskSpec, threads: int = 1) -> None:
         self.spec = spec
         self.parallel = threads > 1
-        try:
-            self._tokenizer = Tokenizer.from_file(str(tokenizer_json))
-        except Exception as error:  # tokenizers raises a bare Exception
-            raise BundleError(f"{Path(tokenizer_json).name} cannot be read", found=str(error)[:200]) from None
-        self._tokenizer.no_truncation()  # both may be on in the file
-        self._tokenizer.no_padding()
+        self._tokenizer = open_tokenizer(Path(tokenizer_json))
         around = self._tokenizer.encode("").ids
         probe = self._tokenizer.encode("a")
         inner = self._tokenizer.encode("a", add_special_tokens=False).ids

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekit.bundle import Bundle, ModelFile, problems, read_manifest
+from edgekit.bundle import Bundle, ModelFile, TrustedKey, problems
+from edgekit.bundle import manifest as manifests
 from edgekit.bundle.golden import Golden
-from edgekit.errors import EdgekitError
+from edgekit.bundle.reader import manifest_bytes, refuse_old, signers_of
+from edgekit.errors import BundleError, EdgekitError, TrustError
 from edgekit.runtimes import engines
 from edgekit.runtimes.check import OLD_LITERT, compare, golden_of, other_ids
 from edgekit.runtimes.context import ClipTokenizer
@@ -40,19 +42,36 @@ class VerifyReport:
         return asdict(self)
 
 
-def verify(path: str | Path, threads: int | None = None) -> VerifyReport:
+def verify(
+    path: str | Path,
+    threads: int | None = None,
+    *,
+    trusted_keys: Sequence[TrustedKey] | None = None,
+    minimum_release: int | None = None,
+) -> VerifyReport:
     """Check the bundle at ``path`` on this machine; never raises for what is wrong inside it.
 
-    Order: manifest, every file's sha256, the prompt bank where there is one, token ids of the golden texts (must be
+    Order: with ``trusted_keys`` the signature and ``minimum_release`` (a bundle that fails them is looked at no
+    further); manifest, every file's sha256, the prompt bank where there is one, token ids of the golden texts (must be
     equal), outputs of each model file, or of each of its towers (within the tolerance of this instruction set). A model
-    file whose engine is not installed fails its check only if no other model file could be run.
+    file whose engine is not installed fails its check only if no other model file could be run. Raises ``InputError``
+    for ``trusted_keys`` that are no keys, ``MissingDependencyError`` where the library for signatures is missing.
     """
     root = Path(path)
+    checks = []
     try:
-        manifest = read_manifest(root)
-    except EdgekitError as error:
+        data = manifest_bytes(root)
+        signers = signers_of(root, data, trusted_keys, minimum_release)
+        manifest = manifests.parse(data, f"{root.name}/{manifests.NAME}")
+        refuse_old(root, manifest, minimum_release)
+    except TrustError as error:
+        return VerifyReport(False, [Check("signature", False, str(error))])
+    except BundleError as error:
         return VerifyReport(False, [Check("manifest", False, str(error))])
-    checks = [Check("manifest", True, f"schema_version {manifest.schema_version}, {len(manifest.files)} files")]
+    if signers:
+        by = ", ".join(signers)
+        checks.append(Check("signature", True, f"release {manifest.release}, by trusted key {by}"))
+    checks.append(Check("manifest", True, f"schema_version {manifest.schema_version}, {len(manifest.files)} files"))
     bad = problems(root, manifest)
     for name, problem in bad.items():
         checks.append(

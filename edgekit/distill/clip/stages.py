@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from tokenizers import Tokenizer
 
 from edgekit.data import PictureSplits, PictureTextSet
+from edgekit.data.pictures import fingerprint
 from edgekit.distill.clip.build import new_student, new_teacher
 from edgekit.distill.clip.config import BertConfig, TextConfig
 from edgekit.distill.clip.dual import DualEncoder, is_dual
@@ -109,14 +111,27 @@ def follow(
     progress: Progress,
 ) -> dict[str, Any]:
     """Train ``student`` in place on the embeddings of the model in ``source``, which shares its tokenizer."""
-    teacher, tokenizer = load(source)
+    tokenizer = read_tokenizer(source)
     targets = _cached(splits.train, training, recipe.seed, student)
     if targets is None:
         data = _limited(splits.train, training, recipe.seed)
-        theirs = make_pairs(data, teacher.config, reader(tokenizer, teacher.config), progress)
-        images, texts = embed(teacher, theirs, progress, bf16_pays(recipe))
-        targets = Targets(images, texts, float(teacher.scale().detach()))
+        targets = _answers(source, data, bf16_pays(recipe), work.parent / "answers" / source.parent.name, progress)
     return _train(recipe, splits, student, tokenizer, targets, training, work, label, progress)
+
+
+def _answers(source: Path, data: PictureTextSet, bf16: bool, cache: Path, progress: Progress) -> Targets:
+    """What the model in ``source`` says of ``data``, worked out once for all stages that follow it."""
+    teacher, tokenizer = load(source)
+    path = cache / f"{fingerprint(data)}-{'bf16' if bf16 else 'fp32'}.npz"
+    if not path.is_file():
+        pairs = make_pairs(data, teacher.config, reader(tokenizer, teacher.config), progress)
+        images, texts = embed(teacher, pairs, progress, bf16)
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = cache / f"{os.getpid()}.partial.npz"
+        np.savez(partial, images=images, texts=texts)
+        os.replace(partial, path)
+    with np.load(path, allow_pickle=False) as kept:
+        return Targets(kept["images"], kept["texts"], float(teacher.scale().detach()))
 
 
 def parameters(model: torch.nn.Module) -> int:
