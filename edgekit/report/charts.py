@@ -49,9 +49,9 @@ def _chart(title: str, rows: Sequence[tuple[str, float | None, str, str]]) -> Ch
     return Chart(title, bars)
 
 
-def stage_charts(stages: Sequence[dict[str, Any]]) -> list[Chart]:
-    """Size on disk and latency after each stage; charts without a number are left out."""
-    wanted = [("Size on disk", "size_bytes", f.size), ("Latency p50, one text", "p50_ms", f.milliseconds)]
+def stage_charts(stages: Sequence[dict[str, Any]], one: str = "one text") -> list[Chart]:
+    """Size on disk and latency after each stage; charts without a number are left out. ``one``: what is timed."""
+    wanted = [("Size on disk", "size_bytes", f.size), (f"Latency p50, {one}", "p50_ms", f.milliseconds)]
     charts = []
     for title, key, show in wanted:
         rows = [(row["stage"], row[key] or None, show(row[key] or None), _kind(row)) for row in stages if row[key]]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.bundle import Bundle, StageRecord, open_bundle
+from edgekit.errors import BundleError
 from edgekit.report.figures import ratio
 from edgekit.runtimes.prompts import NAME as PROMPTS
 from edgekit.runtimes.prompts import PromptBank
@@ -117,5 +118,5 @@ def _texts(value: Any) -> list[str]:
 def _recipe(bundle: Bundle) -> str:
     try:
         return bundle.file("recipe.yaml").read_text("utf-8")
-    except OSError:
+    except (OSError, BundleError):  # a bundle may be made by hand, without one
         return ""

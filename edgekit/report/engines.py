@@ -41,10 +41,10 @@ def parity_rows(parity: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
             "against": _reference(str(row.get("against"))),
             "mean cosine": f.cosine(row.get("cosine_mean")),
             "least cosine": f.cosine(row.get("cosine_min")),
-            "same top class": f.metric("accuracy", row.get("top1")),
+            "same first answer": f.metric("accuracy", row.get("top1")),
             "metric": f"{row.get('metric', '')} {f.metric(str(row.get('metric')), row.get('value'))}",
             "95 %": f.interval(str(row.get("metric")), row.get("low"), row.get("high")),
-            "texts": str(row.get("n", f.DASH)),
+            "examples": str(row.get("n", f.DASH)),
         }
         for row in parity
     ]

@@ -7,7 +7,7 @@ from typing import Any
 
 DASH = "–"
 LISTED = 20  # labels
-_SHARES = ("accuracy", "token_accuracy")
+SHARES = ("accuracy", "token_accuracy", "recall_at_1")
 
 
 def missing(value: Any) -> bool:
@@ -19,14 +19,14 @@ def metric(name: str, value: float | None) -> str:
     """``94.3 %`` for a share, ``0.8312`` for a correlation or a cosine."""
     if missing(value) or value is None:
         return DASH
-    return f"{100 * value:.1f} %" if name in _SHARES else f"{value:.4f}"
+    return f"{100 * value:.1f} %" if name in SHARES else f"{value:.4f}"
 
 
 def interval(name: str, low: float | None, high: float | None) -> str:
     """The 95 % interval beside its value."""
     if missing(low) or missing(high) or low is None or high is None:
         return ""
-    return f"[{100 * low:.1f}, {100 * high:.1f}]" if name in _SHARES else f"[{low:.4f}, {high:.4f}]"
+    return f"[{100 * low:.1f}, {100 * high:.1f}]" if name in SHARES else f"[{low:.4f}, {high:.4f}]"
 
 
 def change(drop: float | None) -> str:

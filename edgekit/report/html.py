@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from edgekit.report import charts, figures
 from edgekit.report.candidates import candidate_rows
+from edgekit.report.dual import asked, retrieval_rows, tower_rows
 from edgekit.report.engines import engine_rows, parity_rows
 from edgekit.report.markdown import plain
 
@@ -25,6 +26,7 @@ def _environment() -> Environment:
     )
     found.globals.update(f=figures, plain=plain, charts=charts, keys=_keys)
     found.globals.update(candidate_rows=candidate_rows, engine_rows=engine_rows, parity_rows=parity_rows)
+    found.globals.update(asked=asked, retrieval_rows=retrieval_rows, tower_rows=tower_rows)
     return found
 
 

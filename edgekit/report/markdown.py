@@ -7,6 +7,7 @@ from typing import Any
 
 from edgekit.report import figures as f
 from edgekit.report.candidates import candidate_rows
+from edgekit.report.dual import asked, retrieval_rows, tower_rows
 from edgekit.report.engines import engine_rows, parity_rows
 
 
@@ -18,9 +19,14 @@ def markdown(bundles: Sequence[dict[str, Any]]) -> str:
 
 def _one(data: dict[str, Any]) -> str:
     sections = [f"# {_text(data['name'])}", _budget(data["budget"]), "## What each stage did", stage_table(data)]
+    retrieval, towers = retrieval_rows(data["stages"]), tower_rows(data)
+    if retrieval:
+        sections += ["## Retrieval", _dicts(retrieval)]
     if data["candidates"]:
         sections += ["## Candidates for INT8", _dicts(candidate_rows(data["candidates"]))]
-    sections += ["## Engines", _dicts(engine_rows(data))]
+    sections += ["## Engines", f"One inference: {asked(data)['one']}.", _dicts(engine_rows(data))]
+    if towers:
+        sections += ["## Towers", _dicts(towers)]
     if data["prompts"]:
         sections += ["## Prompt bank", _text(f.prompts(data["prompts"]))]
     if data["parity"]:
@@ -42,9 +48,7 @@ def _stage(row: dict[str, Any]) -> list[str]:
         row["stage"],
         f"{f.metric(name, row['value'])} {f.interval(name, row['low'], row['high'])}".strip(),
         f"{f.change(row['gate_drop'])} {f.change_interval(row['gate_drop_low'], row['gate_drop_high'])}".strip(),
-        f.metric("accuracy", row["agreement"])
-        if row["metric"] in ("accuracy", "token_accuracy")
-        else f.cosine(row["agreement"]),
+        f.metric("accuracy", row["agreement"]) if row["metric"] in f.SHARES else f.cosine(row["agreement"]),
         f.size(row["size_bytes"] or None),
         f.milliseconds(row["p50_ms"]),
         f.times(row["times_faster_than_teacher"]),

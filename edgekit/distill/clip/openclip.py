@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,16 +53,7 @@ def load_open_clip(name: str, pretrained: str | None = None) -> OpenClip:
     Without ``pretrained`` its weights are random. Raises MissingDependencyError when open_clip cannot be imported,
     ModelError when it does not know the model or the weights.
     """
-    try:
-        import open_clip
-    except ImportError as error:
-        raise MissingDependencyError(
-            "open_clip", found=str(error)[:120], fix="Install it: pip install open_clip_torch"
-        ) from None
-    except RuntimeError as error:  # torchvision built for another torch
-        raise MissingDependencyError(
-            "open_clip", found=str(error)[:120], fix="Install a torchvision that was built for the torch in use."
-        ) from None
+    open_clip = import_open_clip()
     try:
         model = open_clip.create_model(name, pretrained=pretrained)
     except Exception as error:  # unknown names, missing files and failed downloads are of many kinds
@@ -71,6 +63,18 @@ def load_open_clip(name: str, pretrained: str | None = None) -> OpenClip:
             expected="one of open_clip.list_pretrained()",
         ) from None
     return OpenClip(model, _config(name, model)).eval()
+
+
+def import_open_clip() -> Any:
+    """The module open_clip. Raises MissingDependencyError."""
+    try:
+        return importlib.import_module("open_clip")
+    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that was built for another torch
+        raise MissingDependencyError(
+            "open_clip",
+            found=str(error)[:120],
+            fix="pip install 'edgekit[clip]', with a torchvision that was built for the torch in use.",
+        ) from None
 
 
 def _config(name: str, model: Any) -> OpenClipConfig:

@@ -16,7 +16,7 @@ from torch import Tensor
 from edgekit.distill.clip.dual import DualEncoder, is_dual
 from edgekit.distill.clip.folder import reader
 from edgekit.distill.clip.huggingface import import_dual
-from edgekit.distill.clip.openclip import load_open_clip
+from edgekit.distill.clip.openclip import import_open_clip, load_open_clip
 from edgekit.distill.source import read_tokenizer, resolve, sha256_file, weights_file
 
 OPEN_CLIP = "open_clip:"
@@ -85,13 +85,11 @@ def open_teacher(ref: str) -> LiveTeacher:
 def _open_clip(ref: str) -> LiveTeacher:
     name, _, pretrained = ref.removeprefix(OPEN_CLIP).partition("/")
     model = load_open_clip(name, pretrained or None)
-    import open_clip
-
-    tokenize = open_clip.get_tokenizer(name)
+    tokenize = import_open_clip().get_tokenizer(name)
     digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
         digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
     return LiveTeacher(
         name=ref,
         sha256=digest.hexdigest(),

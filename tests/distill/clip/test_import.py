@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import builtins
 import importlib.metadata
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,9 @@ from edgekit.distill.clip.dual import DualEncoder
 from edgekit.distill.clip.efficientnet import LITE0_PACKAGE, load_lite0
 from edgekit.distill.clip.huggingface import import_dual
 from edgekit.distill.clip.mobileclip import from_state, load_mobileclip_s0, mobileclip_s0_config
-from edgekit.distill.clip.openclip import load_open_clip
+from edgekit.distill.clip.openclip import import_open_clip, load_open_clip
 from edgekit.distill.clip.reparam import reparameterize
+from edgekit.distill.clip.teachers import open_teacher
 from edgekit.errors import MissingDependencyError, ModelError
 from tests.distill.clip import published
 from tests.distill.clip.helpers import LENGTH, WORDS, ids, pictures
@@ -188,24 +191,42 @@ def test_lite0_without_its_package_or_with_another_file_says_so(
         load_lite0(tmp_path / "other.pth")
 
 
-@pytest.mark.parametrize("error", [ImportError("No module named open_clip"), RuntimeError("torchvision::nms")])
-def test_without_open_clip_the_adapter_says_what_to_install(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
+def module(folder: Path, name: str, body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package ``name`` of ``body``, found before any other."""
+    (folder / name).mkdir()
+    (folder / name / "__init__.py").write_text(body)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, name, raising=False)
 
-    def absent(name: str, *rest: Any, **more: Any) -> Any:
-        if name == "open_clip":
-            raise error
-        return real(name, *rest, **more)
 
-    monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(MissingDependencyError, match="open_clip"):
+@pytest.mark.parametrize("error", ["ImportError('No module named timm')", "RuntimeError('torchvision::nms')"])
+def test_without_open_clip_the_adapter_says_what_to_install(
+    error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module(tmp_path, "open_clip", f"raise {error}", monkeypatch)
+    with pytest.raises(MissingDependencyError, match=r"open_clip.*edgekit\[clip\]"):
         load_open_clip("ViT-B-32")
+
+
+def test_a_torchvision_of_another_build_does_not_stop_an_import(tmp_path: Path) -> None:
+    looks = (
+        "import torch\n"
+        "for name in ('nms', 'qnms'):\n"
+        "    if not hasattr(torch.ops.torchvision, name):\n"
+        "        raise RuntimeError(f'operator torchvision::{name} does not exist')\n"
+        "mark = 7\n"
+    )
+    (tmp_path / "torchvision.py").write_text(looks)
+    told = "from edgekit.distill.torchvision import repair; repair(); repair(); import torchvision as t; print(t.mark)"
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(__file__).resolve().parents[3]}"}
+    done = subprocess.run([sys.executable, "-c", told], env=env, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("7\n", 0), done.stderr
 
 
 def test_an_open_clip_model_gives_unit_embeddings() -> None:
     try:
-        import open_clip
-    except (ImportError, RuntimeError) as error:
+        open_clip = import_open_clip()
+    except MissingDependencyError as error:
         pytest.skip(f"open_clip cannot be imported: {error}")
     teacher = load_open_clip("ViT-S-32")
     size, length = teacher.config.image_size, teacher.config.context_length
@@ -219,3 +240,20 @@ def test_an_open_clip_model_gives_unit_embeddings() -> None:
         torch.testing.assert_close(images, teacher.model.encode_image(x, normalize=True))
     with pytest.raises(ModelError, match="ViT-Z-1"):
         load_open_clip("ViT-Z-1")
+
+
+def test_an_open_clip_model_teaches(tmp_path: Path) -> None:
+    try:
+        open_clip = import_open_clip()
+    except MissingDependencyError as error:
+        pytest.skip(f"open_clip cannot be imported: {error}")
+    torch.manual_seed(0)
+    torch.save(open_clip.create_model("ViT-S-32").state_dict(), tmp_path / "weights.pt")
+    teacher = open_teacher(f"open_clip:ViT-S-32/{tmp_path / 'weights.pt'}")
+    again = open_teacher(f"open_clip:ViT-S-32/{tmp_path / 'weights.pt'}")
+    assert teacher.sha256 == again.sha256
+    pictures_ = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), np.uint8)
+    images, texts = teacher.embed_images(pictures_), teacher.embed_texts(["a red circle", "two cats"])
+    assert images.shape == texts.shape and images.shape[0] == 2
+    np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1, atol=1e-5)
+    np.testing.assert_array_equal(images, again.embed_images(pictures_))
