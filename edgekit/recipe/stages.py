@@ -175,6 +175,11 @@ class DistillConfig(Training, Enabled):
     learning_rate: float = Field(default=2e-4, gt=0, le=1, description="Peak learning rate.")
     temperature: float = Field(default=2.0, gt=0, le=100, description="Temperature T of the soft targets.")
     losses: LossWeights = Field(default_factory=LossWeights, description="Weights of the terms of the loss.")
+    reinforced: str | None = Field(
+        default=None,
+        description="A folder that `edgekit reinforce` wrote of this training part (task clip): the student trains on "
+        "its augmentations and its teachers' answers; null asks the teacher itself.",
+    )
     pair_losses: PairLosses = Field(
         default_factory=PairLosses, description="Weights of the terms of the loss of a dual encoder (task clip)."
     )

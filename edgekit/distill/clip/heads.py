@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from edgekit.distill.clip.dual import DualEncoder, normalise
 from edgekit.distill.clip.folder import Embeddings
-from edgekit.distill.clip.objective import PairObjective, Targets
+from edgekit.distill.clip.objective import Answers, PairObjective
 from edgekit.distill.clip.pairs import PairBatch, Pairs
 from edgekit.errors import ModelError
 from edgekit.progress import Progress, Silent, track
@@ -57,7 +57,7 @@ class Features:
 class HeadsObjective(PairObjective):
     """As :class:`PairObjective`, by features; every parameter but the projections' and the temperature is locked."""
 
-    def __init__(self, student: DualEncoder, weights: PairLosses, targets: Targets | None, given: Features) -> None:
+    def __init__(self, student: DualEncoder, weights: PairLosses, targets: Answers | None, given: Features) -> None:
         super().__init__(student, weights, targets)
         self.given = given
         for name, parameter in student.named_parameters():

@@ -10,22 +10,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from edgekit.data import PictureSplits, PictureTextSet
 from edgekit.data.pictures import fingerprint
+from edgekit.data.store import ReinforcedStore
 from edgekit.distill.clip.build import new_student, new_teacher
 from edgekit.distill.clip.config import BertConfig, TextConfig
 from edgekit.distill.clip.dual import DualEncoder, is_dual
 from edgekit.distill.clip.folder import Embeddings, embed, load, reader, save
 from edgekit.distill.clip.heads import HeadsObjective, features
 from edgekit.distill.clip.huggingface import import_dual
-from edgekit.distill.clip.objective import PairObjective, Targets
+from edgekit.distill.clip.objective import Answers, PairObjective, Targets
 from edgekit.distill.clip.pairs import make_pairs
 from edgekit.distill.clip.probe import fit_probe
 from edgekit.distill.clip.prune import prune_image, prune_text
+from edgekit.distill.clip.reinforced import ReinforcedPairs, StoreTargets
 from edgekit.distill.clip.text import TextTransformer
-from edgekit.distill.loop import train
+from edgekit.distill.loop import Data, train
 from edgekit.distill.settings import bf16_pays, loop_config
 from edgekit.distill.source import read_tokenizer, resolve, sha256_file, weights_file
 from edgekit.errors import ModelError, RecipeError
@@ -110,8 +113,18 @@ def follow(
     label: str,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Train ``student`` in place on the embeddings of the model in ``source``, which shares its tokenizer."""
+    """Train ``student`` in place on the embeddings of the model in ``source``, which shares its tokenizer.
+
+    Where the recipe names a reinforced set, or the data has a cached teacher's embeddings, on those.
+    """
     tokenizer = read_tokenizer(source)
+    if recipe.stages.distill.reinforced:
+        rows = _rows(splits.train, training, recipe.seed)
+        data = splits.train.take(rows)
+        store = ReinforcedStore.open(recipe.stages.distill.reinforced, data=fingerprint(splits.train))
+        pairs = ReinforcedPairs(data, store, student.config, reader(tokenizer, student.config), rows)
+        said = StoreTargets(data, store, rows)
+        return _train(recipe, splits, student, tokenizer, said, training, work, label, progress, pairs=pairs)
     targets = _cached(splits.train, training, recipe.seed, student)
     if targets is None:
         data = _limited(splits.train, training, recipe.seed)
@@ -144,32 +157,39 @@ def _train(
     splits: Splits,
     model: DualEncoder,
     tokenizer: Tokenizer,
-    targets: Targets | None,
+    targets: Answers | None,
     training: Training,
     work: Path,
     label: str,
     progress: Progress,
     heads: bool = False,
+    pairs: Data | None = None,
 ) -> dict[str, Any]:
-    """Train ``model`` in place. ``heads``: its projections alone, on what its locked towers give."""
+    """Train ``model`` in place. ``heads``: its projections alone, on what its locked towers give.
+
+    ``pairs``: what to train on, else the training part as it is.
+    """
     weights = recipe.stages.distill.pair_losses
     read = reader(tokenizer, model.config)
     held = make_pairs(splits.validation, model.config, read, progress)
-    data = _limited(splits.train, training, recipe.seed)
-    pairs = make_pairs(data, model.config, read, progress, training.augment)
     if heads:
-        given, seen = features(model, pairs, progress), features(model, held, progress)
+        own = make_pairs(_limited(splits.train, training, recipe.seed), model.config, read, progress)
+        given, seen = features(model, own, progress), features(model, held, progress)
         objective: PairObjective = HeadsObjective(model, weights, targets, given)
         give: Callable[[DualEncoder], Embeddings] = seen.embed
+        pairs = given
     else:
         objective, give = PairObjective(model, weights, targets), partial(embed, pairs=held)
+        if pairs is None:
+            data = _limited(splits.train, training, recipe.seed)
+            pairs = make_pairs(data, model.config, read, progress, training.augment)
 
     def validate(student: DualEncoder) -> float:
         found = recall(answered(*give(student), splits.validation), splits.validation)
         return float(found.details.get(PLAIN, found.value))  # a cached teacher is followed, whatever it finds
 
     config = loop_config(recipe, training)
-    report = train(objective, given if heads else pairs, config, validate, work / "checkpoints", label, progress)
+    report = train(objective, pairs, config, validate, work / "checkpoints", label, progress)
     used = {k: v for k, v in weights.model_dump().items() if v} if targets else {"contrastive": 1.0}
     return {"losses": used, **report}
 
@@ -202,7 +222,12 @@ def _cached(data: PictureTextSet, training: Training, seed: int, model: DualEnco
 def _limited(data: PictureTextSet, training: Training, seed: int) -> PictureTextSet:
     if training.max_examples is None or training.max_examples >= len(data):
         return data
-    return data.take(np.sort(np.random.default_rng(seed).permutation(len(data))[: training.max_examples]))
+    return data.take(_rows(data, training, seed))
+
+
+def _rows(data: PictureTextSet, training: Training, seed: int) -> NDArray[np.int64]:
+    """Rows of the pictures that a stage trains on, drawn by the seed."""
+    return np.sort(np.random.default_rng(seed).permutation(len(data))[: training.max_examples])
 
 
 def _given(recipe: Recipe) -> tuple[DualEncoder, Tokenizer, str]:
