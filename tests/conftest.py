@@ -21,7 +21,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     number, workers = int(os.environ["PYTEST_XDIST_WORKER"][2:]), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[number::workers] or os.sched_getaffinity(0))
 
-WORDS = 5000  # rows of tiny_model's vocabulary
+WORDS = 6000  # rows of tiny_model's vocabulary
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +51,7 @@ def minilm() -> Path:
 
 
 def two_layers(minilm: Path, folder: Path, words: int) -> None:
-    """The first two layers and ``words``; the first 5,000 are the most frequent and have every letter among them."""
+    """The first two layers and ``words``; the first 6,000 are the most frequent and have every letter among them."""
     from safetensors import safe_open
     from safetensors.numpy import save_file
 
