@@ -33,10 +33,10 @@ compress: $(STAMP) ## Compress the built-in sentiment model to build/sentiment.e
 	@echo 'Report:   $(SENTIMENT:.edge=.report.html)'
 
 test: $(STAMP) ## Run the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile --no-loadscope-reorder
 
 test-all: $(STAMP) ## Run every test, the slow ones too
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP) ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

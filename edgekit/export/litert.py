@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ from edgekit.progress import Progress, Silent
 from edgekit.recipe.stages import ExportConfig
 from edgekit.runtimes import artifact
 
+# By name: the inputs of each, whose shapes and dtypes are the signature's.
+Signatures: TypeAlias = dict[str, dict[str, Tensor]]
 FIX = "pip install edgekit[compress]"
 # litert_torch brings jax, 400 MB and threads of its own, and it prints; in a process of its own none of that stays.
 _CHILD = """
@@ -33,11 +35,12 @@ try:
     import litert_torch
 except ImportError as error:
     sys.exit(f"cannot be imported: {error}")
-made = litert_torch
-for name in sys.argv[2:]:
-    program = torch.export.load(f"{sys.argv[1]}/{name}.pt2")
-    made = made.signature(name, program.module(), sample_kwargs=torch.load(f"{sys.argv[1]}/{name}.pt"))
-made.convert().export(f"{sys.argv[1]}/made.tflite")
+for folder in sys.argv[2:]:
+    made = litert_torch
+    for name in open(f"{sys.argv[1]}/{folder}/names").read().split():
+        program = torch.export.load(f"{sys.argv[1]}/{folder}/{name}.pt2")
+        made = made.signature(name, program.module(), sample_kwargs=torch.load(f"{sys.argv[1]}/{folder}/{name}.pt"))
+    made.convert().export(f"{sys.argv[1]}/{folder}/made.tflite")
 """
 
 
@@ -111,28 +114,31 @@ def _dimensions(config: EncoderConfig) -> set[int]:
 def _converted(form: TfliteForm | ForeignForm, lengths: list[int]) -> bytes:
     """``form`` at each of ``lengths``, as litert-torch writes it."""
     names = ("input_ids", "attention_mask")
-    return converted(
-        form, {f"tokens_{n}": {name: torch.ones((1, n), dtype=torch.int32) for name in names} for n in lengths}
-    )
+    signatures = {f"tokens_{n}": {name: torch.ones((1, n), dtype=torch.int32) for name in names} for n in lengths}
+    return converted([(form, signatures)])[0]
 
 
-def converted(module: nn.Module, signatures: dict[str, dict[str, Tensor]]) -> bytes:
-    """``module`` with a signature for each of ``signatures``, by name, as litert-torch writes it.
+def converted(modules: Sequence[tuple[nn.Module, Signatures]]) -> list[bytes]:
+    """Each module with its signatures, as litert-torch writes it: a file for each, in this order.
 
-    Each is inputs by name, whose shapes and dtypes are the signature's. Raises MissingDependencyError, or StageError
-    where the module cannot be converted.
+    All are made in one process, since starting it takes longer than converting a small model. Raises
+    MissingDependencyError, or StageError where a module cannot be converted.
     """
     with tempfile.TemporaryDirectory() as folder:
-        for name, inputs in signatures.items():
-            with torch.no_grad():
-                torch.export.save(torch.export.export(module, (), inputs), Path(folder) / f"{name}.pt2")
-            torch.save(inputs, Path(folder) / f"{name}.pt")
+        places = [Path(folder) / str(number) for number in range(len(modules))]
+        for place, (module, signatures) in zip(places, modules, strict=True):
+            place.mkdir()
+            (place / "names").write_text("\n".join(signatures))
+            for name, inputs in signatures.items():
+                with torch.no_grad():
+                    torch.export.save(torch.export.export(module, (), inputs), place / f"{name}.pt2")
+                torch.save(inputs, place / f"{name}.pt")
         # -P: nothing of the folder that the caller stands in can take the place of a package
-        command = [sys.executable, "-P", "-c", _CHILD, folder, *signatures]
+        command = [sys.executable, "-P", "-c", _CHILD, folder, *(place.name for place in places)]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        made = Path(folder) / "made.tflite"
-        if done.returncode == 0 and made.is_file():
-            return made.read_bytes()
+        made = [place / "made.tflite" for place in places]
+        if done.returncode == 0 and all(file.is_file() for file in made):
+            return [file.read_bytes() for file in made]
     last = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
     if last.startswith("cannot be imported"):
         raise MissingDependencyError("litert-torch", found=last, fix=FIX)

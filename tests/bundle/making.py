@@ -16,6 +16,7 @@ from edgekit.distill.convert import import_model
 from edgekit.distill.encoder import Encoder, EncoderConfig
 from edgekit.runtimes.golden import make
 from edgekit.runtimes.model import Model
+from tests.sharing import once
 
 LABELS = {"classify": ["negative", "neutral", "positive"], "embed": [], "tag": ["O", "B", "I"]}
 OUTPUT = {"classify": "logits", "embed": "embeddings", "tag": "logits"}
@@ -89,17 +90,14 @@ def make_bundle(tiny_model: Path, work: Path, path: Path, task: str) -> Path:
     return path
 
 
-_MADE: dict[str, Path] = {}
-
-
 def factory(tiny_model: Path, folders: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A small bundle by task, made on first use and kept for the session, whichever folder's tests ask."""
+    """A small bundle by task, made once in a run, whichever folder's tests ask."""
 
     def bundle(task: str) -> Path:
-        if task not in _MADE:
-            folder = folders.mktemp(f"bundle-{task}")
+        def make(folder: Path) -> None:
             (folder / "work").mkdir()
-            _MADE[task] = make_bundle(tiny_model, folder / "work", folder / f"{task}.edge", task)
-        return _MADE[task]
+            make_bundle(tiny_model, folder / "work", folder / f"{task}.edge", task)
+
+        return once(folders, f"bundle-{task}", make) / f"{task}.edge"
 
     return bundle

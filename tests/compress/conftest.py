@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from edgekit.compress import CompressResult, compress
+from edgekit.recipe import load_recipe
+from tests.conftest import two_layers
+from tests.sharing import once
 
 GOOD = ["charming", "funny", "moving", "clever", "warm", "brilliant"]
 BAD = ["dull", "clumsy", "boring", "lifeless", "stale", "awful"]
@@ -26,16 +33,25 @@ def sentences() -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def small_job(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole_words(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``tiny_model`` with all of MiniLM's words, so that the vocabulary stage has something to cut."""
+    return once(tmp_path_factory, "tiny-minilm-whole", lambda folder: two_layers(minilm, folder, 30522))
+
+
+@pytest.fixture(scope="session")
+def small_job(whole_words: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe file that takes seconds a stage. Shared: do not write to its folder."""
-    folder = tmp_path_factory.mktemp("job")
+    return once(tmp_path_factory, "small-job", lambda folder: _small_job(whole_words, folder)) / "recipe.yaml"
+
+
+def _small_job(model: Path, folder: Path) -> None:
     lines = [f"{text}\t{label}" for text, label in sentences()]
     (folder / "data.tsv").write_text("\n".join(["text\tlabel", *lines]), encoding="utf-8")
     loose = {"max_drop": 0.6, "min_gain": 1.0}
     recipe = {
         "name": "small",
         "task": "classify",
-        "model": str(tiny_model),
+        "model": str(model),
         "data": {"train": str(folder / "data.tsv"), "validation_fraction": 0.2, "test_fraction": 0.2},
         "max_length": 32,
         "stride": 8,
@@ -51,9 +67,7 @@ def small_job(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
             "quantize": {"candidates": ["dynamic"], "calibration_examples": 32, "gate": loose},
         },
     }
-    path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
-    return path
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
 
 
 CLIP_TRAINING = {"epochs": 1, "min_steps": 1, "batch_size": 64, "learning_rate": 1e-3}
@@ -108,3 +122,21 @@ def clip_job(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def clip_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The cache of the jobs of ``clip_job``: what one test has trained, the next takes over."""
     return tmp_path_factory.mktemp("clip-cache")
+
+
+@pytest.fixture(scope="session")
+def finished(small_job: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[CompressResult, Path]:
+    """What ``small_job`` gives, and the cache of that run; made once in a run. Shared: write to neither."""
+
+    def make(folder: Path) -> None:
+        result = compress(load_recipe(small_job), folder / "small.edge", cache_dir=folder / "cache")
+        (folder / "result.pickle").write_bytes(pickle.dumps(result))
+
+    folder = once(tmp_path_factory, "small-job-finished", make)
+    return pickle.loads((folder / "result.pickle").read_bytes()), folder / "cache"
+
+
+@pytest.fixture(scope="module")
+def cache(finished: tuple[CompressResult, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the cache that ``small_job`` left, which a module's runs may add to."""
+    return Path(shutil.copytree(finished[1], tmp_path_factory.mktemp("copy") / "cache"))

@@ -40,13 +40,8 @@ def fingerprint(bundle: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def result(small_job: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> CompressResult:
-    return compress(load_recipe(small_job), tmp_path_factory.mktemp("out") / "small.edge", cache_dir=cache)
+def result(finished: tuple[CompressResult, Path]) -> CompressResult:
+    return finished[0]
 
 
 @pytest.mark.slow

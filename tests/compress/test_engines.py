@@ -22,11 +22,6 @@ THREE = "onnxruntime,openvino,litert"
 TEXTS = ["a charming film", "the plot is really dull, they say", "no"]
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.mark.slow
 def test_one_run_packs_and_proves_every_engine(small_job: Path, cache: Path, tmp_path: Path) -> None:
     result = compress(load_recipe(small_job, {"engines": THREE, "lengths": "16"}), tmp_path / "x.edge", cache_dir=cache)

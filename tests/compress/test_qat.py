@@ -24,9 +24,9 @@ QAT = {
 
 
 @pytest.mark.slow
-def test_a_bundle_of_a_model_that_was_trained_for_int8(small_job: Path, tmp_path: Path) -> None:
+def test_a_bundle_of_a_model_that_was_trained_for_int8(small_job: Path, cache: Path, tmp_path: Path) -> None:
     recipe = load_recipe(small_job, QAT)
-    found = compress(recipe, tmp_path / "x.edge", cache_dir=tmp_path / "cache")
+    found = compress(recipe, tmp_path / "x.edge", cache_dir=cache)
     names = [stage.stage for stage in found.stages]
     assert names[names.index("prune") + 1] == "qat" and names.index("qat") < names.index("export")
     records = {stage.stage: stage for stage in found.stages}
@@ -37,7 +37,7 @@ def test_a_bundle_of_a_model_that_was_trained_for_int8(small_job: Path, tmp_path
     assert verify(found.bundle).ok
     answers = load(found.bundle).classify(["a charming and clever film", "a dull, lifeless plot"])
     assert answers.labels == ["good", "bad"]
-    assert all(row["cached"] for row in plan(recipe, tmp_path / "cache"))
+    assert all(row["cached"] for row in plan(recipe, cache))
 
 
 def test_it_is_off_unless_asked_for(small_job: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from tokenizers import Tokenizer, processors
 from tokenizers.models import WordLevel
@@ -13,8 +16,12 @@ from torch import nn
 
 from edgekit.distill.clip.config import DualConfig
 from edgekit.distill.clip.dual import DualEncoder
+from edgekit.export import ExportReport
+from edgekit.export.litert import export_litert
+from edgekit.recipe.stages import ExportConfig
 from edgekit.runtimes.vision import ImagePreprocessor, ImageSpec
 from tests.distill.clip import helpers
+from tests.sharing import once
 
 WORDS = "a photo of the red green blue dog cat runs on grass two children play with ball in snow".split()
 Example = tuple[np.ndarray, str]
@@ -54,6 +61,21 @@ def saved(folder: Path, image: str = "mci", text: str = "clip") -> Path:
     dual(image, text).save(folder)
     tokenizer().save(str(folder / "tokenizer.json"))
     return folder
+
+
+def litert(folders: pytest.TempPathFactory, image: str, text: str) -> tuple[Path, ExportReport]:
+    """A folder with ``saved`` in torch and its TFLite files of lengths 8 and 32 in lite, and what their export said.
+
+    Made once in a run, since that takes many seconds. Shared: do not write to it.
+    """
+
+    def make(folder: Path) -> None:
+        source = saved(folder / "torch", image, text)
+        report = export_litert(source, folder / "lite", ExportConfig(), [8, 32], examples(4))
+        (folder / "report.json").write_text(json.dumps(asdict(report)))
+
+    work = once(folders, f"dual-tflite-{image}-{text}", make)
+    return work, ExportReport(**json.loads((work / "report.json").read_text()))
 
 
 def examples(count: int = 5, seed: int = 3) -> list[Example]:

@@ -21,11 +21,16 @@ for package in ("litert_torch", "ai_edge_litert"):
         pytest.skip(f"needs the package {package}: pip install edgekit[compress]", allow_module_level=True)
 
 
-@pytest.fixture(scope="module", params=[("lite", "clip"), ("mci", "mct"), ("vit", "bert")], ids="-".join)
+PAIRS = [
+    pytest.param(("lite", "clip"), id="lite-clip"),
+    pytest.param(("mci", "mct"), id="mci-mct", marks=pytest.mark.slow),
+    pytest.param(("vit", "bert"), id="vit-bert", marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(scope="module", params=PAIRS)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ExportReport]:
-    work = tmp_path_factory.mktemp("dual-tflite")
-    source = duals.saved(work / "torch", *request.param)
-    return work, export_litert(source, work / "lite", ExportConfig(), [8, 32], duals.examples(4))
+    return duals.litert(tmp_path_factory, *request.param)
 
 
 def test_each_tower_is_near_torch(made: tuple[Path, ExportReport]) -> None:

@@ -21,6 +21,7 @@ from edgekit.export.litert import convert, export_litert
 from edgekit.export.tflite_form import TfliteForm
 from edgekit.recipe.stages import ExportConfig
 from edgekit.runtimes.engines.litert import LiteRtEngine
+from tests.conftest import WORDS
 
 TEXTS = ["a charming, funny film", "no", "the plot is thin and the jokes fall flat " * 20]
 
@@ -74,7 +75,7 @@ def test_every_length_of_every_bucket_agrees_with_torch(tiny_litert: Path, tiny_
     engine = LiteRtEngine(tiny_litert / "model.tflite", threads=1)
     random = np.random.default_rng(0)
     for length in range(1, 65):
-        ids = random.integers(0, 30522, (2, length), dtype=np.int64)
+        ids = random.integers(0, WORDS, (2, length), dtype=np.int64)
         mask = (np.arange(length)[None] < np.array([[length], [random.integers(1, length + 1)]])).astype(np.int64)
         with torch.inference_mode():
             expected = encoder(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
@@ -152,6 +153,6 @@ def test_other_tasks_export_too(task: str, tiny_model: Path, tmp_path: Path) -> 
     assert report.cosine_min > 0.99999
     assert report.engine == "tflite-runtime"
     engine = LiteRtEngine(tmp_path / "out" / "model.tflite", threads=1)
-    ids = np.array([[101, 1037, 11951, 102, 7, 8, 9, 10, 11, 12]])
+    ids = np.array([[101, 1037, 2143, 102, 7, 8, 9, 10, 11, 12]])
     found = engine.run(ids, np.ones_like(ids))
     assert found.shape == ((1, 384) if task == "embed" else (1, 10, 2))

@@ -20,6 +20,7 @@ from edgekit.export.openvino import export_openvino, from_onnx, from_torch
 from edgekit.recipe.stages import ExportConfig
 from edgekit.runtimes import artifact
 from edgekit.runtimes.engines.openvino import OpenVinoEngine, import_openvino
+from tests.conftest import WORDS
 
 TEXTS = ["a charming, funny film", "no", "the plot is thin and the jokes fall flat " * 20]
 PRODUCTS = [
@@ -75,7 +76,7 @@ def test_both_ways_agree_with_torch_at_every_length(way: str, tiny_encoder: Path
     random = np.random.default_rng(0)
     for length in range(1, 65, 7):
         for rows in (1, 3):
-            ids = random.integers(0, 30522, (rows, length), dtype=np.int64)
+            ids = random.integers(0, WORDS, (rows, length), dtype=np.int64)
             mask = (np.arange(length)[None] < random.integers(1, length + 1, (rows, 1))).astype(np.int64)
             with torch.inference_mode():
                 expected = encoder(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()

@@ -21,6 +21,8 @@ from edgekit.recipe.stages import ExportConfig
 from edgekit.runtimes.artifact import read_spec
 from edgekit.runtimes.engines.onnxruntime import OnnxRuntimeEngine
 from edgekit.runtimes.model import Model
+from tests.conftest import WORDS
+from tests.sharing import once
 
 CALIBRATION = [
     "a charming, funny film",
@@ -38,11 +40,13 @@ HELD_OUT = ["an honest and moving portrait", "how do I cancel my card", "dull", 
 @pytest.fixture(scope="session")
 def fp32_folder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first two layers of MiniLM for task embed. Shared: do not write to it."""
-    work = tmp_path_factory.mktemp("quantize")
-    source = import_model(str(tiny_model), "embed", max_length=64, stride=16)
-    folders.save(source.encoder, source.tokenizer, work / "torch")
-    export_onnx(work / "torch", work / "onnx", ExportConfig(), CALIBRATION[:2])
-    return work / "onnx"
+
+    def make(work: Path) -> None:
+        source = import_model(str(tiny_model), "embed", max_length=64, stride=16)
+        folders.save(source.encoder, source.tokenizer, work / "torch")
+        export_onnx(work / "torch", work / "onnx", ExportConfig(), CALIBRATION[:2])
+
+    return once(tmp_path_factory, "quantize", make) / "onnx"
 
 
 def outputs(model: onnx.ModelProto, feeds: list[Feed]) -> np.ndarray:
@@ -73,7 +77,7 @@ def feeds() -> list[Feed]:
     random = np.random.default_rng(0)
     found = []
     for length in (4, 9, 16, 31, 7, 12):
-        ids = random.integers(1000, 20000, (1, length), dtype=np.int64)
+        ids = random.integers(1000, WORDS, (1, length), dtype=np.int64)
         ids[0, 0], ids[0, -1] = 101, 102
         found.append({"input_ids": ids, "attention_mask": np.ones_like(ids)})
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,11 +14,10 @@ from edgekit.evaluate import parity
 from edgekit.export import tflite
 from edgekit.export.dual import towers
 from edgekit.export.dual.inputs import Inputs
-from edgekit.export.litert import export_litert
 from edgekit.quantize import quantize
 from edgekit.quantize.backend import Source
 from edgekit.quantize.litert import LiteRtBackend
-from edgekit.recipe.stages import ExportConfig, QuantizeConfig
+from edgekit.recipe.stages import QuantizeConfig
 from edgekit.runtimes import artifact
 from tests.export import duals
 from tests.quantize.test_dual import Nearness
@@ -30,8 +30,9 @@ for package in ("litert_torch", "ai_edge_litert", "ai_edge_quantizer"):
 @pytest.fixture(scope="module")
 def lite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("dual-lite")
-    source = duals.saved(work / "torch", "lite", "clip")
-    export_litert(source, work / "fp32", ExportConfig(), [8], duals.examples(2))
+    made, _ = duals.litert(tmp_path_factory, "lite", "clip")
+    shutil.copytree(made / "torch", work / "torch")
+    shutil.copytree(made / "lite", work / "fp32")
     return work
 
 

@@ -28,6 +28,7 @@ from edgekit.recipe.stages import ExportConfig, QuantizeConfig
 from edgekit.runtimes import artifact
 from edgekit.runtimes.engines.openvino import OpenVinoEngine, import_openvino
 from edgekit.runtimes.preprocess import TextPreprocessor
+from tests.conftest import WORDS
 
 from .conftest import CALIBRATION, HELD_OUT
 from .conftest import outputs as onnx_outputs
@@ -103,7 +104,7 @@ def test_all_products_and_tables_are_int8_and_nothing_else(
     assert size == sum((tmp_path / name).stat().st_size for name in ("model.xml", "model.bin"))
     assert size < 0.27 * (fp32_ir / "model.bin").stat().st_size
     floats = [node for node in static.get_ops() if node.get_type_name() == "Constant" and _type(node) == "f32"]
-    assert max(np.prod(list(node.shape)) for node in floats) <= 30522  # the table's scales
+    assert max(np.prod(list(node.shape)) for node in floats) <= WORDS  # the table's scales
     near = parity(outputs(fp32_ir, feeds, tmp_path), outputs(tmp_path, feeds, tmp_path))
     assert near.cosine_mean > 0.99
 

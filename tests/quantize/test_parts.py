@@ -22,6 +22,7 @@ from edgekit.quantize.onnxruntime import OnnxBackend
 from edgekit.quantize.report import Candidate
 from edgekit.quantize.restore import restore
 from edgekit.quantize.sensitivity import Sensitivity, rank
+from tests.conftest import WORDS
 
 from .conftest import outputs
 
@@ -42,11 +43,11 @@ def test_int8_tables_are_small_and_close(fp32: onnx.ModelProto, feeds: list[Feed
     model = onnx.ModelProto.FromString(fp32.SerializeToString())
     assert int8_embeddings(model) == ["position.weight", "word.weight"]
     saved = fp32.ByteSize() - model.ByteSize()
-    assert saved > 0.74 * 30522 * 384 * 4
+    assert saved > 0.74 * WORDS * 384 * 4
     near = parity(outputs(fp32, feeds), outputs(model, feeds))
     assert near.cosine_min > 0.9995
     assert all(
-        t.data_type != onnx.TensorProto.FLOAT or t.dims[:1] != [30522] or t.dims[1] == 1
+        t.data_type != onnx.TensorProto.FLOAT or t.dims[:1] != [WORDS] or t.dims[1] == 1
         for t in model.graph.initializer
     )
 

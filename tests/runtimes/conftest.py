@@ -9,6 +9,7 @@ import pytest
 
 from tests.bundle.making import factory
 from tests.runtimes import three
+from tests.sharing import once
 
 
 @pytest.fixture(scope="session")
@@ -32,4 +33,5 @@ def two_engines(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def three_engines(tiny_encoder: Path, tiny_litert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same for litert too. Its file takes long to make, so tests of it are slow. Shared: do not write to it."""
-    return three.make_bundle(tiny_encoder, tmp_path_factory.mktemp("three"), tiny_litert)
+    made = once(tmp_path_factory, "three-engines", lambda work: three.make_bundle(tiny_encoder, work, tiny_litert))
+    return made / "small.edge"

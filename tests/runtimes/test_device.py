@@ -106,7 +106,7 @@ model = edgekit.load(sys.argv[1], threads=1, file=sys.argv[2])
 model.run("short")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 if sys.argv[3] == "many":
-    texts = ["the quick brown fox jumps over it " * (1 + i % 8) for i in range(10_000)]
+    texts = ["the quick brown fox jumps " * (1 + i % 3) for i in range(10_000)]
 else:
     texts = ["a word that is " * 6667]
 assert len(model.run(texts)) == len(texts)

@@ -15,6 +15,7 @@ import edgekit
 from edgekit.errors import EngineError, MissingDependencyError
 from edgekit.runtimes.engines.onnxruntime import OnnxRuntimeEngine
 from edgekit.runtimes.engines.openvino import OpenVinoEngine, import_openvino
+from tests.conftest import WORDS
 
 TEXTS = ["a funny film", "dull", "", "it never quite takes off , but one laughs " * 30, "日本語"]
 
@@ -26,7 +27,7 @@ def xml(two_engines: Path) -> Path:
 
 def batch(rows: int, length: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(seed)
-    ids = random.integers(1000, 20000, (rows, length), dtype=np.int64)
+    ids = random.integers(1000, WORDS, (rows, length), dtype=np.int64)
     mask = (np.arange(length)[None] < random.integers(1, length + 1, (rows, 1))).astype(np.int64)
     return ids, mask
 

@@ -13,6 +13,7 @@ from edgekit.recipe.stages import ExportConfig
 from edgekit.runtimes import artifact
 from edgekit.runtimes.engines.openvino import import_openvino
 from edgekit.runtimes.golden import make
+from tests.sharing import once
 
 FILES = {"onnxruntime": "models/fp32.onnx", "openvino": "models/fp32.xml", "litert": "models/fp32.tflite"}
 TEXTS = ["a charming, funny film that never quite takes off", "dull", "it runs for two hours and I would not miss one"]
@@ -45,16 +46,11 @@ def make_bundle(encoder: Path, work: Path, litert: Path | None = None) -> Path:
     return work / "small.edge"
 
 
-_MADE: list[Path] = []
-
-
 def two(encoder: Path, folders: pytest.TempPathFactory) -> Path:
-    """That of onnxruntime and openvino, made on first use and kept for the session, whichever folder's tests ask."""
+    """That of onnxruntime and openvino, made once in a run, whichever folder's tests ask."""
     if find_spec("openvino") is None:
         pytest.skip("needs the package openvino: pip install edgekit[compress]")
-    if not _MADE:
-        _MADE.append(make_bundle(encoder, folders.mktemp("engines")))
-    return _MADE[0]
+    return once(folders, "two-engines", lambda work: make_bundle(encoder, work)) / "small.edge"
 
 
 def _to_openvino(onnx: Path, out: Path) -> None:

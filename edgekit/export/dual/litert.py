@@ -17,7 +17,7 @@ from edgekit.export.dual.inputs import Example
 from edgekit.export.dual.onnx import finish, load_merged
 from edgekit.export.dual.parity import check_towers
 from edgekit.export.dual.towers import IDS, MASK, OUTPUTS, PIXELS
-from edgekit.export.litert import FIX, convert, converted
+from edgekit.export.litert import FIX, Signatures, convert, converted
 from edgekit.export.parity import ExportReport
 from edgekit.progress import Progress, Silent
 from edgekit.recipe.stages import ExportConfig
@@ -50,15 +50,19 @@ def export_dual_litert(
     model = load_merged(torch_folder)
     buckets = text_lengths(model, lengths)
     operators = {}
+    progress.say(f"TFLite for {engine}: {' and '.join(model.towers)} tower")
+    direct = {"image": _image(model)}
+    if "text" in model.towers and not isinstance(model.text, BertTower):
+        direct["text"] = _text(model, buckets)
+    files = dict(zip(direct, converted(list(direct.values())), strict=True))
     for name in model.towers:
-        progress.say(f"TFLite for {engine}: {name} tower")
         (out / name).mkdir(parents=True, exist_ok=True)
         path = out / name / "model.tflite"
         if name == "text" and isinstance(model.text, BertTower):
             convert(as_classifier(model.text), buckets, path)
             made = tflite.read(path)
         else:
-            made = tflite.read(_image(model) if name == "image" else _text(model, buckets))
+            made = tflite.read(files[name])
             at.name_graphs(made)
         for signature in made.signatureDefs:
             signature.outputs[0].name = OUTPUTS[name]
@@ -75,15 +79,15 @@ def text_lengths(model: DualEncoder, lengths: list[int]) -> list[int]:
     return sorted(shorter | {text.context_length})
 
 
-def _image(model: DualEncoder) -> bytes:
+def _image(model: DualEncoder) -> tuple[nn.Module, Signatures]:
     side = model.config.image.image_size
-    return converted(_Named(model.image), {IMAGE: {PIXELS: torch.zeros(1, 3, side, side)}})
+    return _Named(model.image), {IMAGE: {PIXELS: torch.zeros(1, 3, side, side)}}
 
 
-def _text(model: DualEncoder, lengths: list[int]) -> bytes:
+def _text(model: DualEncoder, lengths: list[int]) -> tuple[nn.Module, Signatures]:
     names = (IDS,) if model.config.text.fixed_length else (IDS, MASK)
     given = {f"tokens_{n}": {name: torch.ones((1, n), dtype=torch.int32) for name in names} for n in lengths}
-    return converted(_Masked(model.text), given)
+    return _Masked(model.text), given
 
 
 class _Named(nn.Module):
