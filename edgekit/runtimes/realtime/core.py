@@ -35,7 +35,7 @@ class Core:
     ) -> None:
         self.ladder, self.intake, self.recorder = ladder, intake, recorder
         self.batch, self.batch_wait_s, self.clock = batch, batch_wait_s, clock
-        self.changed = threading.Condition()  # guards all but the two locks below
+        self.changed = threading.Condition(threading.Lock())  # guards all but the two locks below
         self.paused = self._closed = self._draining = False
         self.interval = self._next_start = 0.0  # between two calls of the model, where the rate is limited
         self._front = False  # whether a thread is there

@@ -65,17 +65,21 @@ class Stats:
 
 
 class Recorder:
-    """Counts and remembers. ``window``: how many of the last requests it remembers; a row of 48 bytes each, twice."""
+    """Counts and remembers. ``window``: how many of the last requests it remembers, some 0.4 kB each.
+
+    Rows are tuples in lists of fixed length: after an inference, when all caches are cold, writing to a numpy array
+    would take longer than all the rest here.
+    """
 
     def __init__(self, window: int, clock: Callable[[], float]) -> None:
         if isinstance(window, bool) or not isinstance(window, int) or not 1 <= window <= LARGEST_WINDOW:
             raise InputError("window", found=repr(window), expected=f"1 to {LARGEST_WINDOW}")
         self._clock, self._lock, self._window = clock, threading.Lock(), window
         self._started = clock()
-        self._arrivals = np.zeros(window)
-        self._ends = np.zeros(window)
-        self._times = np.zeros((window, len(TIMES)))
-        self._misses = np.zeros(window, bool)
+        self._arrivals = [0.0] * window
+        self._ends = [0.0] * window
+        self._times: list[tuple[float, ...]] = [()] * window
+        self._misses = [False] * window
         self._totals = [0.0] * len(TIMES)
         self._settled = 0  # requests that count for the miss rate
         self.requests = self.answers = self.late = self.errors = self.unread = 0
@@ -132,7 +136,7 @@ class Recorder:
         with self._lock:
             now = self._clock()
             kept = min(self.answers, self._window)
-            times = self._times[:kept].copy()
+            times = self._times[:kept]
             counted = min(self._settled, self._window)
             return Stats(
                 seconds=now - self._started,
@@ -150,22 +154,22 @@ class Recorder:
                 rung=rung,
                 paused=paused,
                 rate_limit_hz=rate_limit_hz,
-                miss_rate=float(self._misses[:counted].mean()) if counted else 0.0,
+                miss_rate=sum(self._misses[:counted]) / counted if counted else 0.0,
                 arrival_hz=_rate(self._arrivals[: min(self.requests, self._window)], now, now - self._started),
                 answer_hz=_rate(self._ends[:kept], now, now - self._started),
                 times=_percentiles(times) if kept else {},
             )
 
 
-def _rate(moments: np.ndarray, now: float, seconds: float) -> float:
-    """Of ``moments`` in the last ``seconds``; where the window is full and younger, over its own span."""
-    recent = moments[moments >= now - seconds]
-    if not len(recent):
+def _rate(moments: list[float], now: float, seconds: float) -> float:
+    """Of ``moments`` in the last ``seconds``; where all of them are younger, over their own span."""
+    recent = [moment for moment in moments if moment >= now - seconds]
+    if not recent:
         return 0.0
-    span = now - float(recent.min()) if len(recent) == len(moments) else seconds
+    span = now - min(recent) if len(recent) == len(moments) else seconds
     return len(recent) / max(span, 1e-3)
 
 
-def _percentiles(times: np.ndarray) -> dict[str, Percentiles]:
+def _percentiles(times: list[tuple[float, ...]]) -> dict[str, Percentiles]:
     found = np.percentile(times, [50, 90, 99, 100], axis=0)
     return {name: Percentiles(*(float(value) for value in found[:, place])) for place, name in enumerate(TIMES)}
