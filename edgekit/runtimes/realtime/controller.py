@@ -44,14 +44,15 @@ class Controller:
         return self.stage
 
     def _smoothed(self, readings: Readings) -> dict[str, float]:
-        """The medians of what is looked at; what was not read keeps its last ones and is left out."""
+        """The medians of what is looked at. What was not read, or not yet often enough, is left out."""
         found = {}
         for name, value in _values(readings).items():
             if value is None or not (name in self.settings.bands or name in ("throttle", "temperature_c")):
                 continue
             recent = self._recent.setdefault(name, deque(maxlen=self.settings.smooth))
             recent.append(value)
-            found[name] = median(recent)
+            if len(recent) == self.settings.smooth:
+                found[name] = median(recent)
         return found
 
     def _look(self, values: dict[str, float]) -> list[str]:

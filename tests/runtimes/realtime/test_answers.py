@@ -46,9 +46,7 @@ def test_times_add_up_to_the_age(model: Model) -> None:
     with Stream(model, deadline_ms=10_000) as stream:
         before = stream._core.clock()
         for result in (stream.run("a film", captured=before - 0.5), stream.submit("a film", before).result(WAIT)):
-            parts = (
-                result.capture_ms + result.queue_ms + result.preprocess_ms + result.model_ms + result.postprocess_ms
-            )
+            parts = result.capture_ms + result.queue_ms + result.preprocess_ms + result.model_ms + result.postprocess_ms
             assert parts == pytest.approx(result.age_ms, abs=1e-6)
             assert min(result.preprocess_ms, result.model_ms, result.postprocess_ms) > 0
             assert min(result.queue_ms, result.capture_ms) >= -1e-6
