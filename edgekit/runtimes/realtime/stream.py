@@ -111,7 +111,7 @@ class Stream:
     def stats(self) -> Stats:
         """What it did, and how it is now."""
         core, ladder = self._core, self.ladder
-        with core.changed:
+        with core.lock:
             waiting = core.intake.waiting
             age = 1e3 * (core.clock() - waiting[0].captured) if waiting else 0.0
             limit = 1 / core.interval if core.interval else None
