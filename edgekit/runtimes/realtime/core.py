@@ -65,8 +65,8 @@ class Core:
             else:
                 gone = self.intake.offer(request)
                 self._start()
-                # A worker that is awake looks for itself; one more item that waits changes nothing for it.
-                if len(self.intake.waiting) == 1 or self.batch > 1:
+                # Where something waited already, a worker knows, or will look by itself.
+                if self.batch > 1 or (gone is None and len(self.intake.waiting) == 1):
                     self.changed.notify()
         if gone is not None:
             self._drop(*gone)
