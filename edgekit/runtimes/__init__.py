@@ -1,1 +1,49 @@
 """What runs on the device: numpy, tokenizers and one engine, no torch. docs/runtime.md tells how it behaves."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgekit.runtimes.realtime.governor import Governor
+    from edgekit.runtimes.realtime.ladder import Ladder, Rung
+    from edgekit.runtimes.realtime.pictures import ImageEmbedder, ZeroShotClassifier
+    from edgekit.runtimes.realtime.settings import GovernorSettings
+    from edgekit.runtimes.realtime.stream import Stream
+    from edgekit.runtimes.telemetry.read import Telemetry
+
+__all__ = [
+    "Governor",
+    "GovernorSettings",
+    "ImageEmbedder",
+    "Ladder",
+    "Rung",
+    "Stream",
+    "Telemetry",
+    "ZeroShotClassifier",
+]
+
+# Imported on first use, so that a device pays for nothing that it does not use.
+_HOMES = {
+    "Governor": "edgekit.runtimes.realtime.governor",
+    "GovernorSettings": "edgekit.runtimes.realtime.settings",
+    "ImageEmbedder": "edgekit.runtimes.realtime.pictures",
+    "Ladder": "edgekit.runtimes.realtime.ladder",
+    "Rung": "edgekit.runtimes.realtime.ladder",
+    "Stream": "edgekit.runtimes.realtime.stream",
+    "Telemetry": "edgekit.runtimes.telemetry.read",
+    "ZeroShotClassifier": "edgekit.runtimes.realtime.pictures",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'edgekit.runtimes' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
