@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from edgekit._version import __version__
-from edgekit.cli import compress, devices, doctor, evaluate, index, profile, report, run_model, verify
+from edgekit.cli import compress, devices, doctor, evaluate, index, profile, report, run_model, slots, verify
 from edgekit.errors import EdgekitError, EdgekitWarning
 
 INTERRUPTED = 130
@@ -35,6 +35,7 @@ app.command("run")(run_model.command)
 app.command("index")(index.command)
 app.command("verify")(verify.command)
 app.command("report")(report.command)
+app.command("slots")(slots.command)
 app.command("devices")(devices.command)
 app.command("doctor")(doctor.command)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import threading
 from pathlib import Path
@@ -77,6 +78,9 @@ def before(fault: str, release: threading.Event) -> None:
         os._exit(3)
     elif fault == "leak":
         _LEAKED.append(np.ones(200_000_000 // 8))
+    elif fault == "shared leak":
+        _LEAKED.append(mmap.mmap(-1, 200_000_000))
+        _LEAKED[-1].write(b"1" * 200_000_000)
 
 
 _LEAKED: list[Any] = []
