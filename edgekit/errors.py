@@ -57,6 +57,10 @@ class EngineError(EdgekitError):
     """An engine could not load or run a model file."""
 
 
+class StreamError(EdgekitError):
+    """A request to a stream has no answer: it was dropped, with its reason in ``found``, or the stream is closed."""
+
+
 class VerificationError(EdgekitError):
     """A bundle does not give the answers that it promises on this machine."""
 

@@ -1,0 +1,1 @@
+"""Real time: streams, ladders of models, the governor. docs/realtime.md tells how they behave."""

@@ -1,0 +1,1 @@
+"""What the board says of itself: heat, clocks, throttling, memory, pressure, power. docs/realtime.md says whence."""
