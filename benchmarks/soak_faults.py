@@ -1,7 +1,7 @@
 """Faults of the soak, as an engine wrapper that works in this process and in a worker: ``Guarded(wrap_engine=...)``.
 
-Orders come by a file, ``$EDGEKIT_SOAK_ORDER``: JSON with ``kind`` and ``until``, seconds of the monotonic clock, which all
-processes share. "throw", "nan" and "crash" are taken once, "hang" blocks one inference, "heat" slows all until then.
+Orders come by a file, ``$EDGEKIT_SOAK_ORDER``: JSON with ``kind`` and ``until``, seconds of the monotonic clock, which
+all processes share. "throw", "nan", "crash" are taken once, "hang" blocks one inference, "heat" slows all until then.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A service that systemd watches: python examples/watchdog_service.py SLOTS < a text a line
 
-Says READY=1 after its first answer and WATCHDOG=1 while it is well: the loop goes round, and the guarded model answers its
-golden vectors. When engines hang for good it stops saying so, and systemd restarts it (edgekit-watchdog.service). SLOTS is
-a folder of edgekit.runtimes.Slots; a bundle that was just installed is confirmed by the first answer.
+Says READY=1 after its first answer and WATCHDOG=1 while its loop goes round and the guarded model can help itself. When
+too many engines hang it stops saying so, and systemd restarts it (edgekit-watchdog.service). SLOTS is a folder of
+edgekit.runtimes.Slots; a bundle that was just installed is confirmed by the first answer.
 """
 
 from __future__ import annotations

@@ -229,11 +229,13 @@ class Keeper:
                 assert bounds.recheck_s is not None
                 return session.checked_at + bounds.recheck_s - now
             session.unchecked = session.examples()
+        # One that is never idle is checked at twice the time, an example now and then.
+        pause_s = bounds.quiet_s if bounds.recheck_s is None else min(bounds.quiet_s, bounds.recheck_s / 8)
         late = bounds.recheck_s is not None and now - session.checked_at >= 2 * bounds.recheck_s
         with self._changed:
             quiet = self._in_flight == 0 and now - self._quiet_since >= bounds.quiet_s
         if not (quiet or late or self._wanted):
-            return bounds.quiet_s
+            return pause_s
         try:
             if session.unchecked:
                 session.check(session.unchecked.pop())
@@ -245,7 +247,7 @@ class Keeper:
             session.unchecked, session.checked_at = None, time.monotonic()
             self._journal.add("check", session.candidate, "golden vectors as they must be")
             self._checked()
-        return bounds.quiet_s if late and not self._wanted else 0.0
+        return 0.0 if quiet or self._wanted else pause_s
 
     def _checked(self) -> None:
         if self._wanted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgekit.runtimes.choose import Choice
@@ -12,6 +12,8 @@ from edgekit.runtimes.recovery.plan import LAST_GOOD, Candidate, Plan
 
 A, B = (Candidate(Path("main.edge"), Choice(f"models/{name}", name)) for name in ("onnxruntime", "litert"))
 C = Candidate(Path("good.edge"), Choice("models/onnxruntime", "onnxruntime"), LAST_GOOD)
+
+SOME = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def test_restart_then_next_engine_then_last_good_then_nothing() -> None:
@@ -40,6 +42,7 @@ def test_the_rest_grows_while_it_fails_and_is_forgotten_when_it_settles() -> Non
     assert plan.next(now) == A
 
 
+@SOME
 @given(st.lists(st.tuples(st.sampled_from([A, B, C]), st.booleans(), st.floats(0, 100)), max_size=30))
 def test_one_of_them_is_always_due_at_the_earliest_time(failures: list[tuple[Candidate, bool, float]]) -> None:
     plan, now = Plan([A, B, C], restarts=2, backoff_s=(0.5, 60)), 0.0
