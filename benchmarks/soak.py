@@ -11,8 +11,8 @@ Faults come one after another, each some seconds after the one before was over, 
 A fault's window is from its injection until it is over, the first choice serves again, and half a second has passed.
 
 Each answer is compared with what the very file that gave it answers without faults. A request misses its deadline when
-it is dropped, late or without an answer. The slope of the resident memory (with --isolate the worker's too) is over block
-means after the first fifth, with its 95 % interval (Student's t).
+it is dropped, late or without an answer. The slope of the resident memory (with --isolate the worker's too) is over
+block means after the first fifth, with its 95 % interval (Student's t).
 """
 
 from __future__ import annotations
@@ -242,10 +242,9 @@ def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
         )
         injector = Injector(model, main / model.file, kinds, given.seed, hang_s, given.pressure_mb)
         wall[0] = injector.clock
-        traced = Traced(model)
-        capacity = measure_capacity(traced, texts)
+        stream = stack.enter_context(Stream(Traced(model), given.deadline_ms, policy="queue"))
+        capacity = measure_capacity(stream, texts)
         every_s = 1 / (given.load * capacity)
-        stream = stack.enter_context(Stream(traced, given.deadline_ms, policy="queue"))
         began = time.monotonic()
         end, tick, number = began + 60 * given.minutes, began, 0
         quiet_until, next_sample = began + given.every, began
@@ -300,16 +299,15 @@ def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
     }
 
 
-def measure_capacity(model: Traced, texts: list[str]) -> float:
-    """Inferences a second, one after another."""
-    spent = 0.0
-    for turn in range(6):
+def measure_capacity(stream: Stream, texts: list[str]) -> float:
+    """Requests a second, one after another, each handed over to the stream and waited for."""
+    took = []
+    for _ in range(11):
+        began = time.monotonic()
         for text in texts:
-            began = time.monotonic()
-            prepared = model.prepare(text)
-            model.finish(prepared, model.forward(prepared))
-            spent += time.monotonic() - began if turn else 0.0
-    return 5 * len(texts) / spent
+            stream.submit(text, deadline_ms=1e6).result()
+        took.append(time.monotonic() - began)
+    return len(texts) / float(np.median(took[1:]))  # the first turn warms up
 
 
 def main() -> int:

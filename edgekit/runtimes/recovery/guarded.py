@@ -6,7 +6,6 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from edgekit.runtimes.model import Model
 
 Answer = TypeVar("Answer")
+_CALLS = 8  # of engines to open one candidate: two towers, each loaded and asked for two golden examples; and some
 TRIES = 3  # sessions that one request may bring down: an input that crashes engines must not take all of them along
 
 
@@ -45,7 +45,7 @@ class Guarded(Face):
     with ``isolate`` its name "module:function". ``on_event`` is told of each step; ``clock``: the wall clock for the
     log. ``trusted_keys``: as in :func:`edgekit.load`.
 
-    Raises ``NoAnswer`` when nothing serves within ``start_s`` for each candidate, ``BundleError`` and ``InputError``
+    Raises ``NoAnswer`` when every candidate was tried and none serves, ``BundleError`` and ``InputError``
     for what cannot be opened at all. Use it as a context manager, or call :meth:`close`.
     """
 
@@ -90,12 +90,12 @@ class Guarded(Face):
         recheck_s = None if recheck_minutes is None else 60 * recheck_minutes
         self._journal = Journal(log_size, on_event, clock)
         self._abandoned, self._patience_s = abandoned, hang_s if patience_ms is None else patience_ms / 1e3
-        self._answers = self._no_answers = 0
         self._plan = plan
         bounds = Bounds(recheck_s, 2 * deadline_ms / 1e3, bound, max_abandoned)
         self._keeper = Keeper(plan, opener, self._journal, bounds, abandoned)
         try:
-            self._session = self._keeper.session(time.monotonic() + start_s * len(plan.candidates), first=True)
+            longest_s = _CALLS * start_s * len(plan.candidates)
+            self._session = self._keeper.session(time.monotonic() + longest_s, first=True)
         except NoAnswer:
             self._keeper.close()
             raise
@@ -112,23 +112,24 @@ class Guarded(Face):
         keeper, until = self._keeper, time.monotonic() + self._patience_s
         keeper.begin()
         try:
-            for tries in count(1):
+            tries = 0
+            while True:
                 session = self._session = keeper.session(until)
                 try:
                     answer = ask(session)
                 except EngineError as error:
                     fault = error if isinstance(error, Fault) else thrown(error, str(session.candidate))
+                    if fault.kind == "closed":
+                        continue  # replaced in this very moment: no failure of this call
                     keeper.report(session, fault)
-                    now = time.monotonic()
+                    tries, now = tries + 1, time.monotonic()
                     if tries == 1:
                         until = now + self._patience_s
                     if tries == TRIES or now >= until:
                         raise NoAnswer(f"{session.candidate}: {fault}") from error
-                    continue
-                keeper.answered(session)
-                self._answers += 1
-                return answer
-            raise AssertionError("the last try returns or raises")
+                else:
+                    keeper.answered(session)
+                    return answer
         except NoAnswer as error:
             self._refused(error)
             raise
@@ -143,7 +144,6 @@ class Guarded(Face):
             raise
 
     def _refused(self, error: NoAnswer) -> None:
-        self._no_answers += 1
         self._journal.add("no answer", self._session.candidate, error.reason)
 
     @property
@@ -168,8 +168,7 @@ class Guarded(Face):
 
     def check(self) -> bool:
         """Check the golden vectors now; False when they drifted or nothing serves, and recovery is under way."""
-        self._keeper.check()
-        return self._keeper.serving is not None
+        return self._keeper.check()
 
     def health(self) -> dict[str, Any]:
         """Counters and state, plain JSON.
@@ -179,7 +178,7 @@ class Guarded(Face):
         ``abandoned_threads`` now and ``abandoned_total``; ``worker_pid`` and ``worker_rss_bytes`` (None in process);
         ``restart_process``: only a new process helps.
         """
-        session = self._keeper.serving
+        session, counts = self._keeper.serving, self._journal.counts()
         state = "down"
         if session is not None:
             state = "serving" if session.candidate == self._plan.candidates[0] else "degraded"
@@ -188,9 +187,9 @@ class Guarded(Face):
             "engine": session.candidate.choice.engine if session else None,
             "file": session.candidate.choice.file if session else None,
             "bundle": str(session.candidate.bundle) if session else None,
-            "answers": self._answers,
-            "no_answers": self._no_answers,
-            **self._journal.counts(),
+            "answers": self._keeper.answers,
+            "no_answers": counts["steps"].get("no answer", 0),
+            **counts,
             "abandoned_threads": self._abandoned.now(),
             "abandoned_total": self._abandoned.total,
             "worker_pid": session.place.pid if session and isinstance(session.place, Isolated) else None,

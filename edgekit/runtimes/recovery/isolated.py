@@ -20,7 +20,7 @@ from edgekit.runtimes.recovery.faults import Fault
 from edgekit.runtimes.recovery.place import Guard
 
 _LINGER_S = 0.2  # from the end of a pipe to the end of its process
-COMMAND = (sys.executable, "-m", "edgekit.runtimes.recovery.worker")
+COMMAND = (sys.executable, "-P", "-m", "edgekit.runtimes.recovery.worker")
 
 
 class Isolated:

@@ -10,7 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-STEPS = ("start", "fault", "restart", "next engine", "last good bundle", "return", "failed", "no answer", "check")
+STEPS = (
+    "start",
+    "fault",
+    "restart",
+    "next engine",
+    "last good bundle",
+    "return",
+    "failed",
+    "no answer",
+    "stuck",
+    "check",
+)
 
 
 @dataclass(frozen=True)

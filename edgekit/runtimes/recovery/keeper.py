@@ -36,13 +36,14 @@ class Keeper:
 
     def __init__(self, plan: Plan, opener: Opener, journal: Journal, bounds: Bounds, abandoned: Abandoned) -> None:
         self.serving: Session | None = None
+        self.answers = 0
         self._plan, self._opener, self._journal, self._bounds = plan, opener, journal, bounds
         self._abandoned = abandoned
         self._changed = threading.Condition()
         self._retired: list[Session] = []
         self._last: Candidate | None = None
         self._faulted_at: float | None = None
-        self._stuck = self._closing = self._wanted = False
+        self._stuck = self._closing = self._wanted = self._verdict = False
         self._in_flight, self._quiet_since = 0, time.monotonic()
         self._memory_at = 0.0
         self._thread = threading.Thread(target=self._loop, name="edgekit-keeper", daemon=True)
@@ -83,16 +84,16 @@ class Keeper:
 
     def answered(self, session: Session) -> None:
         """``session`` gave an answer that passed."""
-        session.answers += 1
-        if session.answers >= SETTLED and not session.settled:
-            session.settled = True
-            with self._changed:
+        with self._changed:
+            self.answers += 1
+            session.answers += 1
+            if session.answers == SETTLED:
                 self._plan.settled(session.candidate)
 
     def report(self, session: Session, fault: Fault) -> None:
         """``session`` failed. Of several callers that say so the first counts."""
         with self._changed:
-            if self.serving is not session or fault.kind == "closed":
+            if self.serving is not session:
                 return
             now = time.monotonic()
             self.serving, self._faulted_at = None, now
@@ -101,12 +102,13 @@ class Keeper:
             self._journal.add("fault", session.candidate, str(fault), kind=fault.kind)
             self._changed.notify_all()
 
-    def check(self) -> None:
-        """Let the golden vectors be checked now, and wait for the end of it."""
+    def check(self) -> bool:
+        """Let the golden vectors be checked now; whether they are as they must be. False when nothing serves."""
         with self._changed:
-            self._wanted = True
+            self._wanted, self._verdict = True, False
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self._wanted or self._closing)
+            return self._verdict
 
     def close(self) -> None:
         """End the thread and the session."""
@@ -141,7 +143,7 @@ class Keeper:
 
     def _recover(self) -> float:
         now = time.monotonic()
-        self._checked()
+        self._checked(False)
         with self._changed:
             was_stuck, self._stuck = self._stuck, self._abandoned.now() >= self._bounds.abandoned
             candidate = self._plan.next(now)
@@ -150,7 +152,7 @@ class Keeper:
         if self._stuck:
             if not was_stuck:
                 reason = f"{self._abandoned.now()} threads hang; only a new process gets rid of them"
-                self._journal.add("no answer", "this process", reason)
+                self._journal.add("stuck", "this process", reason)
             return _STUCK_EVERY_S
         if candidate is None:
             return self._plan.earliest() - now
@@ -174,7 +176,7 @@ class Keeper:
         if session.golden is not None and (self._wanted or bounds.recheck_s is not None):
             waits.append(self._check(session, now))
         else:
-            self._checked()
+            self._checked(True)  # there is nothing to check
         return min(waits)
 
     def _look_at_memory(self, session: Session) -> None:
@@ -241,18 +243,18 @@ class Keeper:
                 session.check(session.unchecked.pop())
         except EdgekitError as error:
             self.report(session, error if isinstance(error, Fault) else thrown(error, str(session.candidate)))
-            self._checked()
+            self._checked(False)
             return 0.0
         if not session.unchecked:
             session.unchecked, session.checked_at = None, time.monotonic()
             self._journal.add("check", session.candidate, "golden vectors as they must be")
-            self._checked()
+            self._checked(True)
         return 0.0 if quiet or self._wanted else pause_s
 
-    def _checked(self) -> None:
+    def _checked(self, verdict: bool) -> None:
         if self._wanted:
             with self._changed:
-                self._wanted = False
+                self._wanted, self._verdict = False, verdict
                 self._changed.notify_all()
 
     def _no_answer(self) -> NoAnswer:

@@ -32,7 +32,6 @@ class Session:
     place: Place
     golden: Golden | None
     answers: int = 0
-    settled: bool = False  # it answered well for a while
     checked_at: float = 0.0  # monotonic seconds of the last whole check
     unchecked: list[int] | None = None  # golden examples that the check under way has still to run
 

@@ -24,6 +24,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 def main() -> int:
     """Frames on stdin and what was stdout; an engine that prints writes to stderr instead."""
     _end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches the whole group; the parent decides
     pipe = wire.Pipe(os.dup(0), os.dup(1))
     os.dup2(2, 1)
     with open(os.devnull) as nothing:
@@ -69,7 +70,8 @@ def _bound(memory_bytes: int) -> None:
             lines = dict(line.split(":", 1) for line in file if ":" in line)
         data, resident = (1024 * int(lines[name].split()[0]) for name in ("VmData", "VmRSS"))
         limit = data + max(0, memory_bytes - resident)
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        resource.setrlimit(resource.RLIMIT_DATA, (limit if hard < 0 else min(limit, hard), hard))
 
 
 def _end_with_parent() -> None:

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.bundle import manifest as manifests
 from edgekit.bundle import open_bundle
 from edgekit.errors import (
     BundleError,
@@ -78,7 +77,8 @@ class Slots:
                         expected="confirm() or rollback() before the next one",
                         fix="What works now must stay until something newer was seen to work.",
                     )
-                names = [manifests.NAME, *(entry.path for entry in opened.manifest.files)]
+                # All that lies there, since what may is checked: the manifest lists neither itself nor its signature.
+                names = [one.relative_to(source).as_posix() for one in source.rglob("*") if one.is_file()]
                 slot = self._copy(source, names, state)
                 old = "" if state is None else state.current
                 self._write(State(slot.name, old, note=f"installed {opened.manifest.name}"[:200]))

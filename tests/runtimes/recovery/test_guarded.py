@@ -16,6 +16,7 @@ import edgekit
 from edgekit.errors import BundleError, EdgekitWarning, InputError, NoAnswer
 from edgekit.runtimes import Guarded
 from edgekit.runtimes.recovery import Event
+from tests import clip_bundles
 from tests.runtimes import tiny
 from tests.runtimes.recovery.conftest import Make, until
 from tests.runtimes.recovery.faulty import Faults
@@ -294,3 +295,30 @@ def test_closed(bundle: Path, make: Make) -> None:
     with pytest.raises(NoAnswer, match="closed"):
         model.run("no")
     until(lambda: threading.active_count() <= before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("isolate", [False, True])
+def test_a_dual_encoder(isolate: bool, tmp_path: Path, make: Make, faults: Faults) -> None:
+    onnx = clip_bundles.onnx_artifact(tmp_path)
+    path = tmp_path / "photo.edge"
+    clip_bundles.bundle(path, {"models/fp32.image.onnx": onnx})
+    plain = edgekit.load(path, threads=1)
+    model = make(path, isolate=isolate, deadline_ms=2000, patience_ms=60_000)
+    picture, labels = clip_bundles.pictures()[0], clip_bundles.LABELS
+    for ask in (
+        lambda one: one.zero_shot(picture, labels).top(1)[0][0].name,
+        lambda one: one.choose(picture, labels)[0].name,
+        lambda one: one.prompts(labels).names,
+        lambda one: sorted(one.towers),
+    ):
+        assert ask(model) == ask(plain)
+    faults.once("nan")
+    for name, given in (("embed_images", picture), ("embed_texts", labels), ("run", (picture, "a red square"))):
+        for found, expected in zip(getattr(model, name)(given), getattr(plain, name)(given), strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-4)
+    if not isolate:
+        assert model.health()["faults"] == {"not finite": 1}
+    assert model.check()
+    with pytest.raises(InputError, match="a model for task clip"):
+        model.classify("no")
