@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,6 +131,16 @@ def test_a_damaged_state_costs_nothing_but_a_warning(slots: Slots, pair: Pair) -
         warnings.simplefilter("error")
         assert which(slots, pair) == "new", "written again by the load"
     assert slots.fallback() is not None
+
+
+def test_the_program_in_the_docs(slots: Slots, pair: Pair, root: Path) -> None:
+    slots.install(pair.new)
+    program = re.findall(r"^```python\n(.*?)^```", (root / "docs/recovery.md").read_text(), re.DOTALL | re.MULTILINE)[0]
+    found: dict[str, Any] = {}
+    exec(program.replace("/var/lib/edgekit", str(slots.folder)), found)
+    assert found["answer"].labels[0] in tiny.LABELS
+    state = slots.status()
+    assert state is not None and state.confirmed
 
 
 def test_nothing_installed(tmp_path: Path) -> None:
