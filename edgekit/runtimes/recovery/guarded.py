@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgekit.errors import EdgekitWarning, EngineError, InputError, NoAnswer
 from edgekit.runtimes.recovery.face import Face
-from edgekit.runtimes.recovery.faults import Fault, thrown
+from edgekit.runtimes.recovery.faults import Fault
 from edgekit.runtimes.recovery.inprocess import Abandoned, InProcess
 from edgekit.runtimes.recovery.isolated import Isolated
 from edgekit.runtimes.recovery.journal import Event, Journal, prometheus
@@ -118,18 +118,19 @@ class Guarded(Face):
                 try:
                     answer = ask(session)
                 except EngineError as error:
-                    fault = error if isinstance(error, Fault) else thrown(error, str(session.candidate))
-                    if fault.kind == "closed":
+                    if isinstance(error, Fault) and error.kind == "closed":
                         continue  # replaced in this very moment: no failure of this call
-                    keeper.report(session, fault)
-                    tries, now = tries + 1, time.monotonic()
-                    if tries == 1:
-                        until = now + self._patience_s
-                    if tries == TRIES or now >= until:
-                        raise NoAnswer(f"{session.candidate}: {fault}") from error
+                    reason = keeper.report(session, error)
                 else:
                     keeper.answered(session)
                     return answer
+                # Out of the handler: an error that knew the engine's would keep its session in memory by the traceback.
+                tries, now = tries + 1, time.monotonic()
+                if tries == 1:
+                    until = now + self._patience_s
+                if tries == TRIES or now >= until:
+                    raise NoAnswer(reason)
+                del session
         except NoAnswer as error:
             self._refused(error)
             raise

@@ -91,9 +91,12 @@ class InProcess:
                 raise Fault("hang", what, found=f"no answer in {1e3 * limit_s:.0f} ms") from None
         if error is None:
             return value
-        if isinstance(error, EdgekitError) and function is engines.create:
-            raise error
-        raise thrown(error, what) from error
+        try:
+            if isinstance(error, EdgekitError) and function is engines.create:
+                raise error
+            raise thrown(error, what)
+        finally:
+            del error  # its traceback holds this frame, which holds it, and with it an engine
 
 
 def _serve(jobs: SimpleQueue[_Job | None]) -> None:

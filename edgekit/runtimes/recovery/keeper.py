@@ -90,17 +90,21 @@ class Keeper:
             if session.answers == SETTLED:
                 self._plan.settled(session.candidate)
 
-    def report(self, session: Session, fault: Fault) -> None:
-        """``session`` failed. Of several callers that say so the first counts."""
+    def report(self, session: Session, error: EdgekitError) -> str:
+        """``session`` failed; returns why, in words. Of several callers that say so the first counts."""
+        fault = error if isinstance(error, Fault) else thrown(error, str(session.candidate))
+        kind, reason = fault.kind, str(fault)
+        del error, fault  # their tracebacks hold the frames that hold them
         with self._changed:
             if self.serving is not session:
-                return
+                return reason
             now = time.monotonic()
             self.serving, self._faulted_at = None, now
             self._retired.append(session)
             self._plan.failed(session.candidate, now)
-            self._journal.add("fault", session.candidate, str(fault), kind=fault.kind)
+            self._journal.add("fault", session.candidate, reason, kind=kind)
             self._changed.notify_all()
+        return reason
 
     def check(self) -> bool:
         """Let the golden vectors be checked now; whether they are as they must be. False when nothing serves."""
@@ -191,11 +195,11 @@ class Keeper:
         try:
             session = self._opener.open(candidate)
         except Exception as error:
-            why = error if isinstance(error, EdgekitError) else thrown(error, "opening it")
-            kind = why.kind if isinstance(why, Fault) else ""
+            reason = str(error if isinstance(error, EdgekitError) else thrown(error, "opening it"))
+            kind = error.kind if isinstance(error, Fault) else ""
             with self._changed:
                 self._plan.failed(candidate, time.monotonic(), opening=True)
-                self._journal.add("failed", candidate, str(why), time.monotonic() - began, kind)
+                self._journal.add("failed", candidate, reason, time.monotonic() - began, kind)
                 self._changed.notify_all()
             return
         now = time.monotonic()
@@ -242,7 +246,7 @@ class Keeper:
             if session.unchecked:
                 session.check(session.unchecked.pop())
         except EdgekitError as error:
-            self.report(session, error if isinstance(error, Fault) else thrown(error, str(session.candidate)))
+            self.report(session, error)
             self._checked(False)
             return 0.0
         if not session.unchecked:

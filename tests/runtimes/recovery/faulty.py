@@ -6,6 +6,7 @@ import ctypes
 import mmap
 import os
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ class Faults:
         self.orders: list[tuple[str, str]] = []
         self.always: dict[str, str] = {}
         self.release = threading.Event()
-        self.opened: list[str] = []
+        self.engines: list[weakref.ref[Faulty]] = []
         self.refuse: set[str] = set()
         self.poison: int | None = None  # inputs of so many tokens throw
 
@@ -32,8 +33,9 @@ class Faults:
         """The hook."""
         if name in self.refuse:
             raise RuntimeError(f"{name} does not start")
-        self.opened.append(name)
-        return Faulty(engine, lambda given: self._next(name, given), self.release)
+        made = Faulty(engine, lambda given: self._next(name, given), self.release)
+        self.engines.append(weakref.ref(made))
+        return made
 
     def once(self, fault: str, engine: str = "*") -> None:
         """Let the next inference fail."""

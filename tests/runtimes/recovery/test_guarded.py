@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import threading
 import time
@@ -89,6 +90,31 @@ def test_what_hangs_is_left_behind_and_its_late_answer_reaches_nobody(
     for number in (1, 2, 3, 4) * 5:
         assert np.allclose(model.logits(tiny.TEXTS[number]), right[number : number + 1], atol=1e-5)
     until(lambda: model.health()["abandoned_threads"] == 0)
+
+
+@pytest.mark.parametrize("fault", ["throw", "nan", "hang"])
+def test_a_session_that_failed_is_gone_without_a_garbage_collection(
+    fault: str, bundle: Path, make: Make, faults: Faults
+) -> None:
+    """Engines hold native memory, which Python's collector does not see grow."""
+    model = make(bundle, patience_ms=0)
+    kept = []  # the application may keep errors
+    gc.collect()
+    gc.disable()
+    try:
+        engine = faults.engines[-1]
+        faults.once(fault)
+        try:
+            model.run("no")
+        except NoAnswer as error:
+            kept.append(error)
+        until(lambda: model.health()["state"] == "serving")
+        model.run("no")
+        faults.release.set()
+        until(lambda: engine() is None)
+    finally:
+        gc.enable()
+    assert len(kept) == 1
 
 
 def test_too_many_that_hang_need_a_new_process(bundle: Path, make: Make, faults: Faults) -> None:
