@@ -124,13 +124,13 @@ class Guarded(Face):
                 else:
                     keeper.answered(session)
                     return answer
-                # Out of the handler: an error that knew the engine's would keep its session in memory by the traceback.
+                # Out of the handler, and without the session: an error that is kept must not keep them alive.
+                del session
                 tries, now = tries + 1, time.monotonic()
                 if tries == 1:
                     until = now + self._patience_s
                 if tries == TRIES or now >= until:
                     raise NoAnswer(reason)
-                del session
         except NoAnswer as error:
             self._refused(error)
             raise
