@@ -35,7 +35,8 @@ class Core:
     ) -> None:
         self.ladder, self.intake, self.recorder = ladder, intake, recorder
         self.batch, self.batch_wait_s, self.clock = batch, batch_wait_s, clock
-        self.changed = threading.Condition(threading.Lock())  # guards all but the two locks below
+        self.lock = threading.Lock()  # guards all but the two locks below
+        self.changed = threading.Condition(self.lock)
         self.paused = self._closed = self._draining = False
         self.interval = self._next_start = 0.0  # between two calls of the model, where the rate is limited
         self._front = False  # whether a thread is there
@@ -51,7 +52,7 @@ class Core:
         self, item: Any, captured: float | None, within_s: float | None, future: Future[Result]
     ) -> Future[None] | None:
         """Take one more; with policy all and no place, a future of there being one. Raises ``StreamError``."""
-        with self.changed:
+        with self.lock:
             self._check_open()
             if not self.intake.has_space:
                 space: Future[None] = Future()
@@ -64,8 +65,8 @@ class Core:
             else:
                 gone = self.intake.offer(request)
                 self._start()
-                # A worker that is awake looks for itself; one more item that waits changes nothing for it.
-                if len(self.intake.waiting) == 1 or self.batch > 1:
+                # Where something waited already, a worker knows, or will look by itself.
+                if self.batch > 1 or (gone is None and len(self.intake.waiting) == 1):
                     self.changed.notify()
         if gone is not None:
             self._drop(*gone)
@@ -73,7 +74,7 @@ class Core:
 
     def serve_here(self, item: Any, captured: float | None, within_s: float | None) -> Result | None:
         """Serve one item in this thread, if nothing else is under way; else None."""
-        with self.changed:
+        with self.lock:
             self._check_open()
             busy = self._front or self.intake.waiting or self.paused or self._model.locked()
             if busy or self.batch > 1 or self._next_start > self.clock():
@@ -102,14 +103,14 @@ class Core:
 
     def limit_rate(self, hz: float | None) -> None:
         """At most so many calls of the model a second."""
-        with self.changed:
+        with self.lock:
             self.interval = 1 / hz if hz else 0.0
             self._next_start = min(self._next_start, self.clock() + self.interval) if hz else 0.0
             self.changed.notify_all()
 
     def pause(self, paused: bool) -> None:
         """Run nothing, and drop what waits and what comes unless the policy is all; or go on."""
-        with self.changed:
+        with self.lock:
             self.paused = paused
             gone = self._empty() if paused and self.intake.policy != "all" else []
             self.changed.notify_all()
@@ -118,7 +119,7 @@ class Core:
 
     def close(self, drain: bool) -> None:
         """Answer what waits, or drop it; end the threads."""
-        with self.changed:
+        with self.lock:
             self._closed = True
             self._draining = drain and not self.paused
             gone = [] if self._draining else self._empty()
@@ -147,7 +148,7 @@ class Core:
 
     def _loop(self) -> None:
         while True:
-            with self.changed:
+            with self.lock:
                 taken, gone, space = self._take()
             _open_up(space)
             for request, reason in gone:
@@ -268,7 +269,7 @@ class Core:
     def _leave_front(self, works: list[Work]) -> tuple[Request | None, Dropped | None]:
         """Let the next one in. With policy latest, the item to run instead, where the model before took so long that
         the one that waits is newer by half an inference; or that one, if it must go."""
-        with self.changed:
+        with self.lock:
             newer, gone = None, None
             self._front = False
             waiting = self.intake.waiting
@@ -284,7 +285,7 @@ class Core:
             return newer, gone
 
     def _leave_model(self) -> None:
-        with self.changed:
+        with self.lock:
             self._busy_until, self._free_at = None, self.clock()
             self._model.release()
             if self.intake.waiting:

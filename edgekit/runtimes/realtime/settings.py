@@ -48,8 +48,9 @@ class GovernorSettings:
     task waited. ``frequency_share``: clock over its maximum. ``throttle``: whether a throttle flag is trouble.
 
     Every ``period_s`` it reads the board, and decides by the medians of the last ``smooth`` readings. ``settle_s``: how
-    long an action may show its effect before the next one; ``recover_s``: how long all must be fine before one is
-    undone, doubled (up to 8-fold) when trouble comes back within four times that. ``actions``: in their order, of
+    long an action may show its effect; while what is in trouble gets better by a tenth of its band in that time, the
+    next action waits. ``recover_s``: how long all must be fine before one is undone, doubled (up to 16-fold) when
+    trouble comes back within four times that. ``actions``: in their order, of
     "rate" (to ``rate`` of what it was), "ladder" (down, rung by rung), "threads", "pause".
 
     The defaults suit a Raspberry Pi 4 or 5, whose soft limit is at 80 °C and hard limit at 85 °C.
@@ -65,7 +66,7 @@ class GovernorSettings:
     throttle: bool = True
     period_s: float = 1.0
     smooth: int = 5
-    settle_s: float = 10.0
+    settle_s: float = 20.0
     recover_s: float = 30.0
     rate: float = 0.5
     actions: tuple[str, ...] = ACTIONS

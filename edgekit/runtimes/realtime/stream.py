@@ -75,7 +75,8 @@ class Stream:
 
         ``captured``: when that was, seconds of ``time.monotonic``, default now; ``deadline_ms``: a deadline of its own.
         ``callback`` gets the result in a thread of the stream or, where a newer item pushed it out, of whoever brought
-        that: keep it short. Raises ``StreamError`` when the stream is closed, ``InputError``.
+        that: keep it short, and let it wait for nothing of this stream. Raises ``StreamError`` when the stream is
+        closed, ``InputError``.
         """
         future: Future[Result] = Future()
         if callback is not None:
@@ -111,7 +112,7 @@ class Stream:
     def stats(self) -> Stats:
         """What it did, and how it is now."""
         core, ladder = self._core, self.ladder
-        with core.changed:
+        with core.lock:
             waiting = core.intake.waiting
             age = 1e3 * (core.clock() - waiting[0].captured) if waiting else 0.0
             limit = 1 / core.interval if core.interval else None

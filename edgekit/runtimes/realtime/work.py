@@ -22,6 +22,7 @@ class Work:
         self.error: EdgekitError | None = None
         self.preparing = self.running = self.finishing = 0.0
         self.tried: tuple[str, ...] = ()
+        self.engine = ""
 
     def prepare(self, clock: Clock) -> None:
         """First part. What the model raises becomes ``error``."""
@@ -41,6 +42,7 @@ class Work:
         start = middle = clock()
         try:
             raw = self.face.forward(self.prepared)
+            self.engine = self.face.engine  # after it: a guarded model may have gone on in another one
             middle = clock()
             self.answers = self.face.finish(self.prepared, raw)
             if len(self.answers) != len(self.requests):
@@ -84,7 +86,7 @@ class Work:
         self.running += more.running
         self.finishing += more.finishing
         if more.error is None:
-            self.step, self.face, self.answers = upper, more.face, more.answers
+            self.step, self.face, self.answers, self.engine = upper, more.face, more.answers, more.engine
 
     def apart(self) -> list[Work]:
         """A work for each request: one bad item must not cost its neighbours their answers."""
@@ -114,7 +116,7 @@ class Work:
             1e3 * self.finishing,
             1e3 * age,
             self.step.rung.name,
-            self.face.engine,
+            self.engine,
             self.tried,
             len(self.requests),
         )

@@ -33,12 +33,17 @@ def model_of(bundle_of: Callable[[str], Path]) -> Callable[[str], Model]:
 
 
 @pytest.fixture(scope="session")
-def dual(tmp_path_factory: pytest.TempPathFactory) -> DualModel:
-    """A dual encoder with both towers."""
+def dual_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a dual encoder with both towers."""
     folder = tmp_path_factory.mktemp("stream-clip")
     onnx = clip_bundles.onnx_artifact(folder)
-    bundle = clip_bundles.bundle(folder / "photo.edge", {"models/fp32.image.onnx": onnx})
-    found = edgekit.load(bundle, threads=1)
+    return clip_bundles.bundle(folder / "photo.edge", {"models/fp32.image.onnx": onnx})
+
+
+@pytest.fixture(scope="session")
+def dual(dual_bundle: Path) -> DualModel:
+    """It loaded."""
+    found = edgekit.load(dual_bundle, threads=1)
     assert isinstance(found, DualModel)
     return found
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit.runtimes.telemetry.android import parse_thermalservice
@@ -15,13 +15,16 @@ from edgekit.runtimes.telemetry.linux import meminfo, psi
 from edgekit.runtimes.telemetry.pi import parse_temperature, parse_throttled
 from edgekit.runtimes.telemetry.readings import Readings, hottest, input_power, number
 
+QUICK = settings(max_examples=60, deadline=None)  # no deadline: the machine may be busy
 NANO = (
     "RAM 2145/3964MB (lfb 118x4MB) SWAP 0/1982MB (cached 0MB) CPU [25%@1479,35%@1479,off,25%@102] EMC_FREQ 10%@1600 "
-    "GR3D_FREQ 0%@921 NVENC 115 AO@45C GPU@43C PMIC@100C CPU@46.5C thermal@46.2C POM_5V_IN 4250/4300 POM_5V_CPU 1520/1520"
+    "GR3D_FREQ 0%@921 NVENC 115 AO@45C GPU@43C PMIC@100C CPU@46.5C thermal@46.2C "
+    "POM_5V_IN 4250/4300 POM_5V_CPU 1520/1520"
 )
 ORIN = (
     "11-22-2026 10:00:00 RAM 3456/15388MB (lfb 20x4MB) SWAP 0/7694MB (cached 0MB) CPU [12%@1420,off,5%@1190] "
-    "EMC_FREQ 24%@2133 GR3D_FREQ 0%@[306] cpu@52.5C soc2@50C tj@53.562C cv0@-256C VDD_IN 5000mW/5100mW VDD_SOC 1104mW/1104mW"
+    "EMC_FREQ 24%@2133 GR3D_FREQ 0%@[306] cpu@52.5C soc2@50C tj@53.562C cv0@-256C "
+    "VDD_IN 5000mW/5100mW VDD_SOC 1104mW/1104mW"
 )
 DUMP = """IsStatusOverride: false
 Thermal Status: 0
@@ -63,6 +66,7 @@ def test_android() -> None:
     assert cached.temperature_c == 25.6
 
 
+@QUICK
 @given(bits=st.integers(0, 0xFFFFF))
 def test_throttle_flags(bits: int) -> None:
     for line in (f"throttled={hex(bits)}\n", f"{bits:x}\n"):
@@ -74,17 +78,20 @@ def test_throttle_flags(bits: int) -> None:
         assert found.occurred == bool(bits >> 16)
 
 
+@QUICK
 @given(value=st.integers(-600, 2000))
 def test_pi_temperature(value: int) -> None:
     assert parse_temperature(f"temp={value / 10}'C\n") == value / 10
 
 
+@QUICK
 @given(text=st.text(max_size=60))
 def test_pi_takes_nothing_else(text: str) -> None:
     assert parse_temperature(text + "?") is None
     assert parse_throttled(text + "?") is None
 
 
+@QUICK
 @given(some=st.floats(0, 100), full=st.none() | st.floats(0, 100))
 def test_pressure(some: float, full: float | None) -> None:
     content = f"some avg10={some:.2f} avg60=1.00 avg300=0.10 total=12345\n"
@@ -96,12 +103,14 @@ def test_pressure(some: float, full: float | None) -> None:
     assert found.full == (None if full is None else float(f"{full:.2f}"))
 
 
+@QUICK
 @given(fields=st.dictionaries(st.sampled_from(["MemTotal", "MemFree", "MemAvailable"]), st.integers(0, 1 << 40)))
 def test_memory(fields: dict[str, int]) -> None:
     content = "".join(f"{name}:   {value} kB\n" for name, value in fields.items()) + "HugePages_Total:  0\n"
     assert meminfo(content) == {name: value * 1024 / 1e6 for name, value in fields.items()}
 
 
+@QUICK
 @given(
     ram=st.none() | st.tuples(st.integers(0, 64000), st.integers(0, 64000)),
     cores=st.none() | st.lists(st.none() | st.integers(100, 3000), min_size=1, max_size=12),
@@ -127,6 +136,7 @@ def test_any_tegrastats_line(
     assert (seen.memory_available_mb is not None) == (ram is not None and ram[0] <= ram[1])
 
 
+@QUICK
 @given(sensors=st.dictionaries(st.from_regex(r"[A-Za-z0-9_-]{1,12}", fullmatch=True), st.integers(-500, 1500)))
 def test_any_thermalservice(sensors: dict[str, int]) -> None:
     blocks = "".join(
@@ -138,6 +148,7 @@ def test_any_thermalservice(sensors: dict[str, int]) -> None:
     assert seen.temperatures == {name: value / 10 for name, value in sensors.items()}
 
 
+@QUICK
 @given(text=st.text(max_size=300) | st.binary(max_size=300).map(lambda raw: raw.decode("latin-1")))
 def test_nothing_breaks_them(text: str) -> None:
     for found in (parse_tegrastats(text), parse_thermalservice(text)):
@@ -148,6 +159,7 @@ def test_nothing_breaks_them(text: str) -> None:
     assert isinstance(meminfo(text), dict)
 
 
+@QUICK
 @given(cut=st.integers(0, len(DUMP)), flip=st.integers(0, len(DUMP) - 1), char=st.characters())
 def test_damaged_dumps(cut: int, flip: int, char: str) -> None:
     damaged = (DUMP[:flip] + char + DUMP[flip + 1 :])[:cut]
@@ -157,8 +169,8 @@ def test_damaged_dumps(cut: int, flip: int, char: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("48312\n", 48312), ("-5", -5), ("0.25", 0.25), ("", None), (None, None), ("1e5", None), ("nan", None), ("٣", None),
-     ("--1", None), ("1.2.3", None), ("-", None), (".", None), ("9" * 400, None)],
+    [("48312\n", 48312), ("-5", -5), ("0.25", 0.25), ("", None), (None, None), ("1e5", None), ("nan", None),
+     ("٣", None), ("--1", None), ("1.2.3", None), ("-", None), (".", None), ("9" * 400, None)],
 )  # fmt: skip
 def test_numbers_of_files(text: str | None, value: float | None) -> None:
     assert number(text) == value
