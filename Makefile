@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SENTIMENT := build/sentiment.edge
 # Modules beside them are parts of these.
-BENCHMARKS := $(addprefix benchmarks/,device_install.py engines.py int8_candidates.py runtime_overhead.py stream.py)
+BENCHMARKS := $(addprefix benchmarks/,device_install.py engines.py guard_overhead.py int8_candidates.py runtime_overhead.py \
+	stream.py)
 # Where pip would take the CUDA build of torch, TORCH_INDEX names an index of CPU wheels to take it from instead.
 TORCH_INDEX ?=
 TORCH_FLAGS := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX),)

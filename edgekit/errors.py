@@ -75,3 +75,16 @@ class VerificationError(EdgekitError):
 
 class StageError(EdgekitError):
     """A stage of the pipeline could not produce a usable result."""
+
+
+class NoAnswer(EdgekitError):
+    """A guarded model has no answer now. The application decides: its last answer, a safe state, or another try.
+
+    ``retry_after_s``: when the next attempt to serve is due (0: one is under way); ``restart_process``: only a new
+    process helps, because too many threads hang in native code.
+    """
+
+    def __init__(self, reason: str, retry_after_s: float = 0.0, restart_process: bool = False) -> None:
+        fix = f"Ask again in {retry_after_s:.1f} s." if retry_after_s else "Ask again."
+        super().__init__("no answer", found=reason, fix="Restart the process." if restart_process else fix)
+        self.reason, self.retry_after_s, self.restart_process = reason, retry_after_s, restart_process

@@ -13,7 +13,20 @@ from typing import Annotated, Any
 import typer
 
 from edgekit._version import __version__
-from edgekit.cli import compress, devices, doctor, evaluate, index, profile, reinforce, report, run_model, sign, verify
+from edgekit.cli import (
+    compress,
+    devices,
+    doctor,
+    evaluate,
+    index,
+    profile,
+    reinforce,
+    report,
+    run_model,
+    sign,
+    slots,
+    verify,
+)
 from edgekit.errors import EdgekitError, EdgekitWarning
 
 INTERRUPTED = 130
@@ -38,6 +51,7 @@ app.command("verify")(verify.command)
 app.command("keygen")(sign.keygen)
 app.command("sign")(sign.command)
 app.command("report")(report.command)
+app.command("slots")(slots.command)
 app.command("devices")(devices.command)
 app.command("doctor")(doctor.command)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from edgekit.runtimes.dual import DualModel
     from edgekit.runtimes.model import Model
 
-    AnyModel = Model | DualModel
+    AnyModel: TypeAlias = Model | DualModel
 Raw = dict[str, list[Floats]]
 
 # (max_abs as a share of the largest golden number, 1 - min_cosine), by precision or by (engine, precision). FLOOR: no

@@ -68,17 +68,21 @@ def load(
     golden = golden_of(bundle) if check_golden else None
     if engine != "auto" or file is not None:
         return _serve(bundle, offered, offered.ready[0], threads, golden)
-    ranked = _ranked(bundle, offered, threads, check_golden)
+    ranked = rank(bundle, offered, threads, check_golden)
     return _first_that_serves(bundle, offered, ranked, threads, golden)
 
 
 def load_file(
-    bundle: Bundle, chosen: ModelFile, threads: int | None = None, engine: str | None = None
+    bundle: Bundle,
+    chosen: ModelFile,
+    threads: int | None = None,
+    engine: str | None = None,
+    create: engines.Create = engines.create,
 ) -> Model | DualModel:
     """Load the model file ``chosen`` of an opened bundle, unproven; in ``engine``, or in the one it was made for.
 
     Where that is not installed, in one that reads its files. Raises ``BundleError`` for a file that names others
-    outside the bundle; an engine never sees it.
+    outside the bundle; an engine never sees it. ``create``: what loads a file.
     """
     reach.check(bundle, chosen)
     if engine is None:
@@ -86,7 +90,7 @@ def load_file(
     if chosen.towers:
         from edgekit.runtimes.towers import from_bundle  # not for texts alone: it brings all that pictures need
 
-        return from_bundle(bundle, chosen, threads, engine)
+        return from_bundle(bundle, chosen, threads, engine, create)
     return Model.from_files(
         bundle.file(chosen.path),
         bundle.file("tokenizer.json"),
@@ -97,11 +101,12 @@ def load_file(
         inputs=chosen.inputs,
         output=chosen.output,
         file=chosen.path,
+        create=create,
     )
 
 
 @dataclass(frozen=True)
-class _Ranked:
+class Ranked:
     """``order``: what to try; ``ms``: the profile's or calibration's times; ``broken``: causes of those that failed."""
 
     order: list[Choice]
@@ -109,7 +114,8 @@ class _Ranked:
     broken: dict[Choice, str]
 
 
-def _ranked(bundle: Bundle, offered: Offer, threads: int, check_golden: bool) -> _Ranked:
+def rank(bundle: Bundle, offered: Offer, threads: int, check_golden: bool) -> Ranked:
+    """What to try, the fastest first: by profile, by calibration (2 s at most, remembered), by the manifest's order."""
     ms, broken = by_profile(bundle, offered, threads), {}
     preferred = offered.preferred()
     if len(preferred) > 1 and not any(choice in ms for choice in offered.ready):
@@ -125,11 +131,11 @@ def _ranked(bundle: Bundle, offered: Offer, threads: int, check_golden: bool) ->
         ms, broken = ms | found.ms, found.broken
     failed = {path for path, model in offered.models.items() if model.failed}
     order = sorted(offered.ready, key=lambda one: (one.file in failed, one in broken, ms.get(one, math.inf)))
-    return _Ranked(order, ms, broken)
+    return Ranked(order, ms, broken)
 
 
 def _first_that_serves(
-    bundle: Bundle, offered: Offer, ranked: _Ranked, threads: int, golden: Golden | None
+    bundle: Bundle, offered: Offer, ranked: Ranked, threads: int, golden: Golden | None
 ) -> Model | DualModel:
     order, causes = list(ranked.order), dict(ranked.broken)
     while order:

@@ -48,17 +48,18 @@ class Model:
         inputs: Sequence[str] = ("input_ids", "attention_mask"),
         output: str = "",
         file: str = "",
+        create: engines.Create = engines.create,
     ) -> Model:
         """Load ``model_path``; ``threads`` None takes what the process may use.
 
-        ``output``: the output's name, the first when empty; ``file``: the name to go by. Raises ``EngineError``,
-        ``BundleError`` (tokenizer), ``MissingDependencyError``, ``InputError``.
+        ``output``: the output's name, the first when empty; ``file``: the name to go by; ``create``: what loads the
+        file. Raises ``EngineError``, ``BundleError`` (tokenizer), ``MissingDependencyError``, ``InputError``.
         """
         threads = thread_count(threads)
         if len(inputs) != 2:
             raise EngineError(f"inputs of {Path(model_path).name}", found=list(inputs), expected="token ids and mask")
         preprocessor = TextPreprocessor(tokenizer_json, spec, threads)
-        loaded = engines.create(engine, Path(model_path), threads, (inputs[0], inputs[1]), output, precision)
+        loaded = create(engine, Path(model_path), threads, (inputs[0], inputs[1]), output, precision)
         width = loaded.output_width
         if spec.task != "embed" and width is not None and width != len(spec.labels):
             raise EngineError(

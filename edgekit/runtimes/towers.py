@@ -32,16 +32,17 @@ def from_files(
     file: str = "",
     names: Mapping[str, str] = MappingProxyType({}),
     digest: str = "",
+    create: engines.Create = engines.create,
 ) -> DualModel:
     """Load ``towers``, whose paths are from ``root``, where tokenizer.json lies, and perhaps prompts.safetensors.
 
     ``file``: the name to go by, else the image tower's path; ``names``: what the towers' files go by, else their paths.
-    With neither a text tower nor a bank, pictures are embedded and compared with each other. Raises ``EngineError``,
-    ``BundleError``, ``MissingDependencyError``, ``InputError``.
+    ``create``: what loads a file. With neither a text tower nor a bank, pictures are embedded and compared with each
+    other. Raises ``EngineError``, ``BundleError``, ``MissingDependencyError``, ``InputError``.
     """
     threads = thread_count(threads)
     loaded = {
-        name: engines.create(engine, root / one.path, threads, tuple(one.inputs), one.output, one.precision)
+        name: create(engine, root / one.path, threads, tuple(one.inputs), one.output, one.precision)
         for name, one in towers.items()
     }
     image, text = loaded["image"], loaded.get("text")
@@ -70,8 +71,10 @@ def from_files(
     )
 
 
-def from_bundle(bundle: Bundle, chosen: ModelFile, threads: int | None, engine: str) -> DualModel:
-    """The towers of ``chosen`` in ``engine``. Errors as in :func:`from_files`."""
+def from_bundle(
+    bundle: Bundle, chosen: ModelFile, threads: int | None, engine: str, create: engines.Create = engines.create
+) -> DualModel:
+    """The towers of ``chosen`` in ``engine``. ``create`` and errors as in :func:`from_files`."""
     towers = towers_of(chosen)
     for one in towers.values():
         bundle.file(one.path)
@@ -84,6 +87,7 @@ def from_bundle(bundle: Bundle, chosen: ModelFile, threads: int | None, engine: 
         threads=threads,
         file=chosen.path,
         digest=digest_of(bundle, chosen),
+        create=create,
     )
 
 

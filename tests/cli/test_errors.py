@@ -28,7 +28,9 @@ def test_no_arguments_show_the_help(edgekit) -> None:
     assert "compress" in done.out + done.err
 
 
-@pytest.mark.parametrize("verb", ["compress", "eval", "profile", "run", "verify", "report", "devices", "doctor"])
+@pytest.mark.parametrize(
+    "verb", ["compress", "eval", "profile", "run", "verify", "report", "slots", "devices", "doctor"]
+)
 def test_every_verb_has_help(edgekit, verb: str) -> None:
     done = edgekit(verb, "--help")
     assert done.code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +29,10 @@ class Engine(Protocol):
 
     def run_one(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """float32 pixels (B, 3, S, S) or int64 ids (B, T) -> float32 (B, D)."""
+
+
+# What loads a model file, with the arguments of :func:`create`: another place for the engine to run in, for instance.
+Create = Callable[[str, Path, int, tuple[str, ...], str, str], Engine]
 
 
 class _Entry(NamedTuple):
