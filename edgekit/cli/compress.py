@@ -138,7 +138,7 @@ def _compress(recipe: Recipe, output: Path, overwrite: bool, cache_dir: Path | N
     for bound in result.budget:
         say(f"budget {bound['bound']}: {'met' if bound['met'] else 'MISSED'}, found {_number(bound['found'])}")
     say(f"bundle: {result.bundle}\nreport: {result.report}")
-    say(f'run it: edgekit run {result.bundle} "{_example(recipe.task)}"')
+    say(f"run it: edgekit run {result.bundle} {_example(recipe)}")
     return 0 if result.budget_met else BUDGET_MISSED
 
 
@@ -146,5 +146,9 @@ def _number(value: Any) -> str:
     return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}"
 
 
-def _example(task: str) -> str:
-    return "Ada Lovelace was born in London" if task == "tag" else "a charming, funny film"
+def _example(recipe: Recipe) -> str:
+    """What a first `edgekit run` may be asked."""
+    if recipe.task == "clip":
+        labels = "" if recipe.prompts is not None else ' --labels "a cat,a dog"'
+        return f"--image photo.jpg{labels}"
+    return '"Ada Lovelace was born in London"' if recipe.task == "tag" else '"a charming, funny film"'
