@@ -26,7 +26,7 @@ def render(folder: Path, count: int) -> dict[str, str]:
     """``count`` rendered pictures as JPEG files; file name -> its first caption."""
     from edgekit.data.rendered import RenderedConfig, load_rendered
 
-    data = load_rendered(RenderedConfig(2, validation=2, test=count, seed=1)).test
+    data = load_rendered(RenderedConfig(2000, validation=2, test=count, seed=1)).test
     captions = {}
     for row in range(len(data)):
         name = f"{row:05d}.jpg"

@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("bundle")
     parser.add_argument("--texts", type=int, default=1000)
     args = parser.parse_args()
-    captions = load_rendered(RenderedConfig(2, validation=2, test=args.texts, seed=2)).test.captions[: args.texts]
+    captions = load_rendered(RenderedConfig(2000, validation=2, test=args.texts, seed=2)).test.captions[: args.texts]
     models = open_bundle(args.bundle).manifest.models
     embedded = {
         (one.engine, one.precision): edgekit.load(args.bundle, file=one.path, engine=one.engine).embed_texts(captions)

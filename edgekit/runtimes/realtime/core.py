@@ -209,9 +209,10 @@ class Core:
         start = max(now + step.preparing.cautious, self._busy_until or 0.0)
         if self._in_time(request, start, step, 1):
             return request, None
-        step.fade()
         held = max(0.0, now - max(request.arrived, self._free_at)) if self.interval else 0.0
-        return None, (request, RATE if self._in_time(request, start - held, step, 1) else LATE)
+        reason = RATE if held and self._in_time(request, start - held, step, 1) else LATE
+        step.fade()  # after the reason is known: what fades makes the next estimate, not this one
+        return None, (request, reason)
 
     def _in_time(self, request: Request, start: float, step: Step, items: int) -> bool:
         """Whether ``request`` may still run, its model beginning at ``start``."""
