@@ -91,11 +91,11 @@ def _entry(entry: object, where: str, size: int) -> tuple[str, list[int], int, i
         raise BundleError(f"{where}: shape", found=repr(shape)[:60], expected="up to 8 sizes")
     if not _naturals(offsets) or len(offsets) != 2 or not offsets[0] <= offsets[1] <= size:
         raise BundleError(f"{where}: data_offsets", found=repr(offsets)[:60], expected=f"two places up to {size}")
-    if math.prod(size or 1 for size in shape) >= 1 << 62:  # numpy refuses it, even where another size is 0
-        raise BundleError(f"{where}: shape", found=repr(shape)[:60], expected="fewer than 2^62 numbers")
     needed = math.prod(shape) * np.dtype(_DTYPES[kind]).itemsize
     if offsets[1] - offsets[0] != needed:
         raise BundleError(f"{where}: data_offsets", found=f"{offsets[1] - offsets[0]} bytes", expected=f"{needed}"[:40])
+    if math.prod(size or 1 for size in shape) >= 1 << 59:  # numpy refuses it, even where another size is 0
+        raise BundleError(f"{where}: shape", found=repr(shape)[:60], expected="fewer than 2^59 numbers")
     return kind, shape, offsets[0], offsets[1]
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.cache import cache_dir
+from edgekit.devices.boards import identify, look
+from edgekit.devices.boards.advice import advise
 from edgekit.devices.probe import environment
 from edgekit.runtimes import process
 
@@ -83,6 +85,7 @@ def examine() -> Diagnosis:
         *_resolved(),
         _cache(),
         _instructions(),
+        *board_findings(installed),
         *_habits(),
     ]
     return Diagnosis(environment(), packages, findings)
@@ -180,6 +183,15 @@ def _tflite_runtime(installed: dict[str, str]) -> Finding:
         return Finding("tflite-runtime", True, f"{detail} and gives them to LiteRT, which is here")
     fix = "pip install 'edgekit[litert]', or compress with tflite-runtime among the engines."
     return Finding("tflite-runtime", True, detail, fix)
+
+
+def board_findings(installed: dict[str, str], root: Path = Path("/"), machine: str | None = None) -> list[Finding]:
+    """What is known of the board below ``root``; nothing where it is none that edgekit knows."""
+    seen = look(root, machine)
+    board = identify(seen)
+    if board is None:
+        return []
+    return [Finding(one.name, one.ok, one.detail, one.fix) for one in advise(board, seen, installed)]
 
 
 def _python() -> Finding:

@@ -130,9 +130,10 @@ def _one(kind: str, shape: str, size: int, start: int = 0) -> bytes:
 for _name, (_change, _words, _error) in _GOLDEN.items():
     golden_case(f"golden: {_name}", _change, *_words, error=_error)
 _raw("golden: a header of 2^63 bytes", b"\xff" * 8 + b"{}", "header")
-_raw("golden: a shape of 2^120", _one("F32", f"[{1 << 60},{1 << 60}]", 4), "shape")
+_raw("golden: a shape of 2^120", _one("F32", f"[{1 << 60},{1 << 60}]", 4), "data_offsets")
 _raw("golden: a shape of 2^50", _one("F32", f"[{1 << 50}]", 4), "data_offsets")
 _raw("golden: nothing times 2^65", _one("I8", f"[0,{1 << 62},8]", 0), "shape")
+_raw("golden: nothing times 2^60", _one("F32", f"[0,{1 << 60}]", 0), "shape")
 _raw("golden: negative sizes", _one("F32", "[-1]", 4), "shape")
 _raw("golden: a gap", _one("I8", "[4]", 4, start=2), "no holes")
 _raw("golden: objects instead of numbers", _one("O", "[1]", 8), "dtype")

@@ -6,23 +6,23 @@ that an engine's parser is sound: only a signature says that a file comes from s
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from edgekit.bundle.reach import onnx, openvino, tflite
 from edgekit.errors import EngineError
 
 if TYPE_CHECKING:
     from edgekit.bundle.reader import Bundle
     from edgekit.bundle.records import ModelFile
 
-# By engine: the suffix of its files, and who looks at one. An engine may take a file by its content, whatever its name,
-# so a file of another suffix is refused, and each of these is strict about what the content is.
+# By engine: the suffix of its files, and the module that looks at one. An engine may take a file by its content,
+# whatever its name, so a file of another suffix is refused, and each module is strict about what the content is.
 _FORMATS = {
-    "onnxruntime": (".onnx", onnx.check),
-    "openvino": (".xml", openvino.check),
-    "litert": (".tflite", tflite.check),
-    "tflite-runtime": (".tflite", tflite.check),
+    "onnxruntime": (".onnx", "onnx"),
+    "openvino": (".xml", "openvino"),
+    "litert": (".tflite", "tflite"),
+    "tflite-runtime": (".tflite", "tflite"),
 }
 
 
@@ -34,7 +34,8 @@ def check(bundle: Bundle, model: ModelFile) -> None:
     """
     if model.engine not in _FORMATS:
         return
-    suffix, look = _FORMATS[model.engine]
+    suffix, name = _FORMATS[model.engine]
+    look = import_module(f"{__name__}.{name}").check  # one of the three: a device does not pay for the others
     listed = {entry.path: entry.bytes for entry in bundle.manifest.files}
     towers = [tower.path for name in ("image", "text") if (tower := model.tower(name)) is not None]
     for path in towers or [model.path]:
