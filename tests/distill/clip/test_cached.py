@@ -15,7 +15,7 @@ from edgekit.distill import families
 from edgekit.distill.clip.build import new_student, new_teacher
 from edgekit.distill.clip.config import DualConfig, NoTextConfig
 from edgekit.distill.clip.dual import DualEncoder
-from edgekit.distill.clip.folder import load
+from edgekit.distill.clip.folder import load, save
 from edgekit.distill.clip.reparam import Conv2d
 from edgekit.errors import DataError, ModelError, RecipeError
 from edgekit.evaluate.open import open_predictor
@@ -222,3 +222,22 @@ def test_depthwise_convolutions_stay_in_fp32_under_autocast() -> None:
     assert found.dtype == torch.float32 and other.dtype == torch.bfloat16
     torch.testing.assert_close(found, depthwise(x.bfloat16().float()))
     assert torch.equal(depthwise(x), torch.nn.functional.conv2d(x, depthwise.weight, depthwise.bias, groups=8))
+
+
+def test_what_a_teacher_says_is_worked_out_once_for_all_stages_that_follow_it(tmp_path: Path) -> None:
+    asked = recipe(teacher=TOWERS, stages={"distill": TRAINING, "prune": {"recovery": TRAINING}})
+    data, source = splits(cached=False), tmp_path / "key" / "model"
+    torch.manual_seed(0)
+    teacher, tokenizer = new_teacher(asked.teacher, data.train.captions)
+    save(teacher, tokenizer, source)
+    families.distil(asked, data, source, tmp_path / "student", tmp_path / "work", Silent())
+    (kept,) = (tmp_path / "answers" / "key").iterdir()
+    with np.load(kept) as found:
+        assert found["images"].shape == (48, DIM) == found["texts"].shape
+        np.testing.assert_allclose(np.linalg.norm(found["images"], axis=1), 1, atol=1e-5)
+    written = kept.stat().st_mtime_ns
+    families.prune(asked, data, tmp_path / "student", source, tmp_path / "cut", tmp_path / "work2", Silent())
+    assert [kept] == list((tmp_path / "answers" / "key").iterdir()) and kept.stat().st_mtime_ns == written
+    less = recipe(teacher=TOWERS, stages={"distill": {**TRAINING, "max_examples": 20}})
+    families.distil(less, data, source, tmp_path / "less", tmp_path / "work3", Silent())
+    assert len(list((tmp_path / "answers" / "key").iterdir())) == 2, "other pictures, other answers"
