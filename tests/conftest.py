@@ -21,7 +21,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     number, workers = int(os.environ["PYTEST_XDIST_WORKER"][2:]), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[number::workers] or os.sched_getaffinity(0))
 
-WORDS = 6000  # rows of tiny_model's vocabulary
+WORDS = 30522  # rows of tiny_model's vocabulary: all of MiniLM's
 
 
 @pytest.fixture(scope="session")

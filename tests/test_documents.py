@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from edgekit.cli.main import run
@@ -79,6 +80,28 @@ def test_recipe_example() -> None:
     from edgekit.recipe import load_recipe
 
     assert load_recipe(str(ROOT / "examples/reviews.yaml")).student.layers == 3
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks/recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_recipes_of_benchmarks(path: Path) -> None:
+    from edgekit.recipe import load_recipe
+
+    found = load_recipe(str(path))
+    told = (ROOT / "docs").glob("*.md")
+    assert any(path.name in page.read_text() for page in told) and found.data.train
+
+
+@pytest.mark.parametrize(
+    "block", re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/clip.md").read_text(), flags=re.DOTALL)
+)
+def test_recipes_of_the_clip_page(block: str, tmp_path: Path) -> None:
+    from edgekit.recipe import load_recipe
+
+    whole = {"task": "clip", "model": "new", "data": {"train": "rendered"}, **yaml.safe_load(block)}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(whole))
+    found = load_recipe(str(tmp_path / "recipe.yaml")).model_dump()
+    for part, given in yaml.safe_load(block).items():
+        assert part == "data" or all(found[part][key] == value or part == "stages" for key, value in given.items())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -73,7 +73,7 @@ class ModelFile(Record):
     ``parts``: further files that it needs, such as the weights beside an ``.xml``. ``failed``: why it missed its bound;
     such a file is packed on request only, and the last that is chosen.
 
-    ``towers``, task clip only: "image" and, unless a prompt bank stands for it, "text", each the values of a
+    ``towers``, task clip only: "image" and, unless it is left out, "text", each the values of a
     :class:`Tower`. ``path`` is then the image tower's, and ``inputs`` and ``output`` are not looked at. Raises
     :class:`InputError` for towers that do not fit.
     """
@@ -200,7 +200,7 @@ class Manifest(Record):
                 raise InputError(
                     f"models: towers of {model.path!r:.80}",
                     found=", ".join(model.towers)[:80] or "none",
-                    expected="image, and text or a prompt bank" if not model.towers else f"none for {self.task.task}",
+                    expected="image, and perhaps text" if not model.towers else f"none for {self.task.task}",
                 )
 
     @property

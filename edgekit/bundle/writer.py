@@ -65,7 +65,7 @@ def _may_replace(target: Path, overwrite: bool) -> None:
         read_manifest(target)
     except BundleError as error:
         # A bundle that is newer or damaged still shows a manifest; any other folder is somebody's work.
-        known = ("tokenizer.json", "prompts.safetensors")  # a bundle has one of them at least
+        known = ("tokenizer.json", "prompts.safetensors", "golden.safetensors")  # what compress packs has one of them
         if not (target / manifests.NAME).is_file() or not any((target / name).exists() for name in known):
             raise InputError(f"{target} is not a bundle, so it is not replaced", found=error.what) from None
 

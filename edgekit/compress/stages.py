@@ -32,6 +32,7 @@ def stages_of(recipe: Recipe) -> list[Stage]:
     distill = settings.distill.model_dump()
     losses = distill["pair_losses" if recipe.task == families.DUAL else "losses"]
     follow = {"losses": losses, "temperature": distill["temperature"], "limit": distill["max_examples"]}
+    follow["reinforced"] = distill["reinforced"]
     code = ("distill", "evaluate", "runtimes")
     stages = [
         Stage(

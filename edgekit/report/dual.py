@@ -16,14 +16,18 @@ def asked(data: dict[str, Any]) -> dict[str, str]:
     """Words for one inference: ``one`` (what is given), ``way`` (from it to what), ``many``."""
     if data["task"].get("task") != "clip":
         return {"one": "one text", "way": "text to answer", "many": "texts"}
-    if data["prompts"] and not data["prompts"]["text_tower"]:
+    if not any("text" in (model.get("towers") or {}) for model in data["models"]):
         return {"one": "a picture", "way": "picture to embedding", "many": "pictures"}
     return {"one": "a picture and a caption", "way": "both to their embeddings", "many": "pictures"}
 
 
 def retrieval_rows(stages: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
-    """Heading -> cell for each stage that was measured by retrieval: R@1, R@5 and R@10 both ways, on the test part."""
+    """Heading -> cell for each stage that was measured by retrieval: R@1, R@5 and R@10 both ways, on the test part.
+
+    With a cached teacher also the mean cosine with what it says of the pictures.
+    """
     rows = []
+    cached = any("cosine_to_teacher" in stage["details"] for stage in stages)
     for stage in stages:
         found = {
             f"{said}, R@{depth}": stage["details"].get(f"{way}_r{depth}")
@@ -32,7 +36,8 @@ def retrieval_rows(stages: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
         }
         if any(value is not None for value in found.values()):
             shown = {name: f.metric("recall_at_1", value) for name, value in found.items()}
-            rows.append({"stage": str(stage["stage"]), **shown, "pictures": str(stage["n"])})
+            near = {"cosine to teacher": f.cosine(stage["details"].get("cosine_to_teacher"))} if cached else {}
+            rows.append({"stage": str(stage["stage"]), **shown, **near, "pictures": str(stage["n"])})
     return rows
 
 

@@ -37,7 +37,7 @@ FILES = {
 class Artifact(Record):
     """What artifact.json says: the engine that the files are for, and their precision.
 
-    ``towers``, of a dual encoder: "image" and, unless a prompt bank stands for it, "text", each with its own
+    ``towers``, of a dual encoder: "image" and, unless it is left out, "text", each with its own
     ``precision``, its ``inputs`` and its ``output``. A tower's files lie in a folder of its name.
     """
 

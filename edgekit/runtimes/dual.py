@@ -46,13 +46,13 @@ class DualPrepared(NamedTuple):
 
 
 class DualModel:
-    """An image tower, a text tower or a prompt bank or both, and what can be asked of them.
+    """An image tower, perhaps a text tower and a prompt bank, and what can be asked of them.
 
     ``spec``: the task, without one CLIP's own scores and templates; ``digest``: a hash of both towers' files, by which
     indexes and banks are known; a bank of another model is refused. Without ``text``, whatever is not a name of the
-    bank raises ``InputError``. Embeddings are float32, unit length. ``bgr`` says of arrays that their channels are BGR,
-    as cameras give them. A text is a ``str``; a picture's path, where a text may stand too (:meth:`search`), is a
-    ``pathlib.Path``.
+    bank raises ``InputError``; without both, every text does. Embeddings are float32, unit length. ``bgr`` says of
+    arrays that their channels are BGR, as cameras give them. A text is a ``str``; a picture's path, where a text may
+    stand too (:meth:`search`), is a ``pathlib.Path``.
 
     As :func:`edgekit.load` gives it, it also has ``engine``, ``engine_version``, ``file`` (the image tower's),
     ``precision``, ``threads`` and ``towers`` ("image" and "text"). An example, for :meth:`run` and its three parts, is
@@ -242,9 +242,10 @@ class DualModel:
     def _refuse(self, texts: list[str], templates: list[str] | None = None) -> Floats:
         """Raises: there is no text tower. The message says what there is instead."""
         if self.bank is None:
-            held = "neither text tower nor prompt bank"
+            held, wanted = "neither text tower nor prompt bank", "a model that knows texts"
         else:
             names = ", ".join(repr(name) for name in self.bank.names[:5])
+            wanted = "a name of the bank, with its own templates"
             held = f"no text tower, and a prompt bank of {len(self.bank.names)}: {names}"
             held += ", ..." if len(self.bank.names) > 5 else ""
         known = set(self.bank.names) if self.bank else set()
@@ -252,8 +253,10 @@ class DualModel:
         raise InputError(
             f"text {missing!r:.60}" if missing is not None else f"templates {templates}",
             found=held,
-            expected="a name of the bank, with its own templates",
-            fix="Pack the bundle with its text tower for other texts.",
+            expected=wanted,
+            fix="Pack the bundle with its text tower for other texts."
+            if self.bank is not None
+            else "Pack the bundle with its text tower, or labels with `prompts` in the recipe.",
         )
 
     def __repr__(self) -> str:

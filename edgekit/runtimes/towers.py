@@ -1,4 +1,4 @@
-"""A dual encoder out of its files: an image tower, and a text tower or a prompt bank or both."""
+"""A dual encoder out of its files: an image tower, and perhaps a text tower and a prompt bank."""
 
 from __future__ import annotations
 

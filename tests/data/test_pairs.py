@@ -9,6 +9,9 @@ import pytest
 from PIL import Image
 
 from edgekit.data import PictureTextSet, TextSet, load_parts
+from edgekit.data.captions import read_captions
+from edgekit.data.embeddings import read_embeddings
+from edgekit.data.pairs import with_targets
 from edgekit.data.pictures import PictureSplits
 from edgekit.errors import DataError, RecipeError
 from edgekit.progress import Silent
@@ -77,3 +80,47 @@ def test_samples_and_spreads_of_every_kind_of_set(captions: Path) -> None:
     for examples in (pictures.sample(3, 0), pictures.spread(3)):
         assert len(examples) == 3
         assert all(picture.shape == (8, 8, 3) and caption.startswith("picture") for picture, caption in examples)
+
+
+def cached(folder: Path, names: list[str]) -> str:
+    """A file of embeddings of ``names``, not of unit length: the number in the name, and 0.1 three times."""
+    rows = np.full((len(names), 4), 0.1, np.float32)
+    rows[:, 0] = [float(name.split(".")[0]) for name in names]
+    np.savez(folder / "cache.npz", names=np.array(names), embeddings=rows, model=np.array("ViT"))
+    return str(folder / "cache.npz")
+
+
+def test_a_cached_teacher_leaves_out_what_it_does_not_name(captions: Path, tmp_path: Path) -> None:
+    names = [f"{i}.png" for i in range(39, -1, -1) if i not in (7, 8)]  # in an order of their own
+    source = {"path": str(captions), "embeddings": cached(tmp_path, names)}
+    splits, plain = load(train=source), load(train=str(captions))
+    parts = [splits.train, splits.validation, splits.test]
+    assert sum(len(part) for part in parts) == 38
+    assert any("2 pictures dropped: no embedding of the cached teacher" in rule for rule in splits.rules)
+    for part in parts:
+        assert part.targets is not None and part.targets.shape == (len(part), 4) and part.targets.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(part.targets, axis=1), 1, atol=1e-6)
+        numbers = np.array([float(Path(name).stem) for name in part.pictures.names])
+        np.testing.assert_allclose(part.targets[:, 0] / part.targets[:, 1], numbers * 10, rtol=1e-5)
+        assert [part.captions_of(row)[0] for row in range(len(part))] == [f"picture {i:.0f}" for i in numbers]
+    some = splits.train.take([3, 0])
+    np.testing.assert_array_equal(some.targets, splits.train.targets[[3, 0]])
+    assert splits.fingerprint != plain.fingerprint and plain.train.targets is None
+
+
+def test_the_order_of_the_captions_stays(captions: Path, tmp_path: Path) -> None:
+    whole = read_captions(captions)
+    found = with_targets(whole, read_embeddings(cached(tmp_path, ["9.png", "3.png", "30.png", "99.png"])))
+    assert found.pictures.names == [name for name in whole.pictures.names if name in ("9.png", "3.png", "30.png")]
+    assert len(found.captions) == 6
+
+
+def test_cached_teachers_that_cannot_be_followed(captions: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none of 40 pictures, such as 0\.png"):
+        load(train={"path": str(captions), "embeddings": cached(tmp_path, ["77.jpg"])})
+    taught = {"path": str(captions), "embeddings": cached(tmp_path, [f"{i}.png" for i in range(40)])}
+    for part in ("test", "validation"):
+        with pytest.raises(RecipeError, match=rf"data\.{part}\.embeddings"):
+            load(train=taught, **{part: str(captions)})
+        with pytest.raises(RecipeError, match=rf"data\.{part}\.embeddings"):
+            load(train=str(captions), **{part: taught})

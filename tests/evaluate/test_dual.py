@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from edgekit.data.pictures import ArrayPictures, PictureTextSet
 from edgekit.errors import DataError
 from edgekit.evaluate import agreement, metric_name, paired_drop, parity, score
+from edgekit.evaluate.dual import answered
 
 PICTURES, CAPTIONS, WIDTH = 40, 3, 16
 
@@ -68,3 +71,24 @@ def test_models_of_other_widths_can_agree(data: PictureTextSet) -> None:
         agreement("clip", (images, texts), (images, texts[1:]))
     with pytest.raises(DataError, match="dual encoder"):
         score("clip", images, data)
+
+
+def test_for_captions_that_nobody_embeds_their_cached_teacher_stands(data: PictureTextSet) -> None:
+    images, _ = outputs(0.0)
+    targets = (images / np.linalg.norm(images, axis=1, keepdims=True)).astype(np.float32)
+    taught = replace(data, targets=targets)
+    none = np.zeros((0, WIDTH), np.float32)
+    ours, theirs = answered(images, none, taught)
+    assert ours is images and np.array_equal(theirs, np.repeat(targets, CAPTIONS, axis=0))
+    found = score("clip", (ours, theirs), taught)
+    assert found.value == 1.0 and found.details["cosine_to_teacher"] == pytest.approx(1)
+    noisy = images + np.random.default_rng(1).normal(size=images.shape)
+    less = score("clip", answered(noisy, none, taught), taught)
+    cosine = (noisy * targets).sum(1) / np.linalg.norm(noisy, axis=1)
+    assert less.details["cosine_to_teacher"] == pytest.approx(float(cosine.mean()))
+    assert less.details["centred_cosine_to_teacher"] < 1
+    given = outputs(0.6)
+    assert answered(*given, taught)[1] is given[1], "a model's own texts stand for themselves"
+    assert "cosine_to_teacher" not in score("clip", given, data).details
+    with pytest.raises(DataError, match=r"text tower.*cached teacher"):
+        answered(images, none, data)

@@ -75,7 +75,7 @@ def test_both_towers_end_to_end(lite: Path, tmp_path: Path) -> None:
     assert about.engine == "litert"
     assert {tower.precision for tower in about.each_tower().values()} == {"w8a8"}
     assert {c["name"] for c in report.candidates} == {"image/dynamic", "text/dynamic"}
-    for name in about.files():
+    for name in about.files:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     tower = towers.open_tower(tmp_path / "a", "text")
     mask = np.array([[1, 1, 1, 1, 0, 0]], np.int64)

@@ -72,7 +72,7 @@ def test_both_towers_end_to_end(lite: Path, tmp_path: Path) -> None:
     assert about.engine == "openvino"
     assert {tower.precision for tower in about.each_tower().values()} == {"w8a8"}
     assert {c["name"].split("/")[0] for c in report.candidates} == {"image", "text"}
-    for name in about.files():
+    for name in about.files:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     tower = towers.open_tower(tmp_path / "a", "text")
     ids = np.array([[118, 3, 4, 119, 7, 8, 9, 10]], np.int64)

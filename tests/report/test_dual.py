@@ -69,3 +69,22 @@ def test_reports_of_texts_keep_their_words(small_bundle: Path) -> None:
     data = [read(small_bundle)]
     assert "Retrieval" not in html(data) and "Towers" not in markdown(data) and "Prompt bank" not in markdown(data)
     assert "batch 1, text to answer" in html(data)
+
+
+def test_how_near_a_cached_teacher_is_has_a_column(clip_bank: Path, tmp_path: Path) -> None:
+    data = read(told(clip_bank, tmp_path / "near.edge"))
+    assert "cosine to teacher" not in markdown([data])
+    data["stages"][0]["details"]["cosine_to_teacher"] = 0.81937
+    text = markdown([data])
+    assert "| cosine to teacher | pictures |" in text and "| 50.0 % | 0.8194 | 40 |" in text
+    assert "cosine to teacher" in html([data])
+
+
+def test_a_bundle_of_pictures_alone_is_asked_with_pictures(clip_bank: Path, tmp_path: Path) -> None:
+    bundle = open_bundle(told(clip_bank, tmp_path / "bank.edge"))
+    files: dict[str, Path | bytes] = {
+        one.path: bundle.root / one.path for one in bundle.manifest.files if one.path != "prompts.safetensors"
+    }
+    write_bundle(tmp_path / "alone.edge", bundle.manifest, files)
+    text = markdown([read(tmp_path / "alone.edge")])
+    assert "One inference: a picture." in text and "Prompt bank" not in text

@@ -22,6 +22,7 @@ from edgekit.runtimes import artifact
 from edgekit.runtimes.check import golden_of
 from edgekit.runtimes.dual import DualModel
 from edgekit.runtimes.golden import make
+from edgekit.runtimes.index import Index
 from edgekit.runtimes.prompts import NAME
 from tests import clip_bundles
 from tests.clip_bundles import CONTEXT, DIM, EXAMPLES, LABELS, ONNX, SIZE, TEXTS, XML
@@ -144,14 +145,52 @@ def test_a_prompt_bank_stands_for_the_text_tower(clip_bank: Path, clip_bundle: P
     assert all(checks.values()) and f"outputs {ONNX}" in checks and f"file {NAME}" in checks
 
 
-def test_without_text_and_bank_nothing_can_be_asked(clip_bank: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def pictures_alone(clip_bank: Path, tmp_path: Path) -> Path:
+    """A bundle with neither text tower nor prompt bank."""
     opened = open_bundle(clip_bank)
     files: dict[str, Path | bytes] = {
         one.path: clip_bank / one.path for one in opened.manifest.files if one.path != NAME
     }
-    write(tmp_path / "x.edge", opened.manifest, files)
-    with pytest.raises(BundleError, match=r"prompts\.safetensors; found neither it nor a text tower"):
-        edgekit.load(tmp_path / "x.edge", file=ONNX)
+    write(tmp_path / "alone.edge", opened.manifest, files)
+    return tmp_path / "alone.edge"
+
+
+def test_without_text_and_bank_pictures_are_embedded_and_compared(
+    pictures_alone: Path, clip_bundle: Path, tmp_path: Path
+) -> None:
+    model, whole = edgekit.load(pictures_alone, threads=1, file=ONNX), edgekit.load(clip_bundle, threads=1, file=ONNX)
+    assert isinstance(model, DualModel) and (model.text, model.bank) == (None, None) and set(model.towers) == {"image"}
+    shown = [picture for picture, _ in EXAMPLES]
+    np.testing.assert_allclose(model.embed_images(shown), whole.embed_images(shown), atol=1e-6)
+    assert [one.shape for one in model.run(EXAMPLES[0])] == [(1, DIM), (0, DIM)]
+    index = Index(DIM, model.digest)
+    index.add([str(i) for i in range(len(shown))], model.embed_images(shown))
+    assert model.search(shown[2], index, 1)[0].name == "2"
+    report = edgekit.verify(pictures_alone, threads=1)
+    assert report.ok and not any("prompt" in check.name or "text" in check.name for check in report.checks)
+    for ask in (
+        lambda: model.embed_texts("a cat"),
+        lambda: model.zero_shot(shown, ["a cat", "a dog"]),
+        lambda: model.choose(shown[0], ["a cat", "a dog"]),
+        lambda: model.search("a cat", index),
+    ):
+        with pytest.raises(InputError, match=r"text 'a cat'; found neither text tower nor prompt bank.*`prompts`"):
+            ask()
+    with pytest.raises(InputError, match=r"labels; found none.*no prompt bank"):
+        model.zero_shot(shown)
+
+
+def test_a_bundle_of_pictures_alone_is_replaced_and_known_when_damaged(pictures_alone: Path) -> None:
+    manifest = open_bundle(pictures_alone).manifest
+    files: dict[str, Path | bytes] = {one.path: (pictures_alone / one.path).read_bytes() for one in manifest.files}
+    (pictures_alone / "manifest.json").write_text("{}")
+    with pytest.raises(BundleError):
+        edgekit.load(pictures_alone)
+    with pytest.raises(InputError, match="exists already"):
+        write(pictures_alone, manifest, files)
+    write(pictures_alone, manifest, files, overwrite=True)
+    assert edgekit.verify(pictures_alone, threads=1).ok
 
 
 def test_indexes_know_the_files_not_their_names(clip_bundle: Path, two_engines: Path, clip_onnx: Path) -> None:

@@ -14,7 +14,7 @@ from edgekit.distill.clip.pairs import Pairs
 from edgekit.progress import Progress
 
 Floats = NDArray[np.float32]
-PENALTIES = tuple(float(penalty) for penalty in np.geomspace(10, 10_000, 13))  # that are tried
+PENALTIES = tuple(float(penalty) for penalty in np.geomspace(1e-4, 1e4, 33))  # that are tried: features differ in scale
 
 
 def fit_probe(
@@ -40,5 +40,5 @@ def fit_probe(
     best = max(found, key=lambda penalty: found[penalty][0])
     with torch.no_grad():
         projection(model.image).weight.copy_(found[best][1].T)
-    progress.say(f"linear probe: penalty {best:.0f}, cosine {found[best][0]:.4f} on validation")
+    progress.say(f"linear probe: penalty {best:.3g}, cosine {found[best][0]:.4f} on validation")
     return {"penalty": best, "validation_cosine": round(found[best][0], 6), "examples": len(train)}

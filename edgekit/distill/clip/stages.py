@@ -53,6 +53,10 @@ def teach(recipe: Recipe, splits: Splits, out: Path, work: Path, progress: Progr
     model, tokenizer = new_teacher(recipe.teacher, splits.train.captions)
     heads = recipe.stages.teach.train == "heads"
     targets = _cached(splits.train, recipe.stages.teach, recipe.seed, model)
+    if targets is None and "text" not in model.towers:
+        raise RecipeError(
+            "teacher.text", found="none, so pictures have nothing to be held against", expected="data.train.embeddings"
+        )
     if heads and targets is not None and "text" not in model.towers:
         report = _probe(recipe, splits, model, tokenizer, targets, progress)
     else:

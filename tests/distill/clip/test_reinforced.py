@@ -16,7 +16,9 @@ from PIL import Image
 from edgekit.data import PictureTextSet
 from edgekit.data.augment import augment
 from edgekit.data.captions import read_captions
+from edgekit.data.pictures import PictureSplits
 from edgekit.data.store import ReinforcedStore, ReinforceSettings
+from edgekit.distill import families
 from edgekit.distill.clip.folder import load, reader
 from edgekit.distill.clip.objective import PairObjective
 from edgekit.distill.clip.pairs import make_pairs
@@ -24,6 +26,8 @@ from edgekit.distill.clip.reinforce import reinforce, training_part
 from edgekit.distill.clip.reinforced import ReinforcedPairs, StoreTargets
 from edgekit.distill.clip.teachers import open_teacher
 from edgekit.errors import DataError, StageError
+from edgekit.progress import Silent
+from edgekit.recipe import Recipe
 from edgekit.recipe.stages import PairLosses
 from tests.export import duals
 
@@ -186,3 +190,38 @@ def test_the_verb_that_is_killed_goes_on_to_the_same_bytes(place: Path, tmp_path
         assert done.returncode == 0, done.stderr
     files = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("broken", "whole")]
     assert files[0] == files[1] and len(files[0]) == 11
+
+
+def test_a_student_of_a_recipe_trains_on_the_store(
+    place: Path, data: PictureTextSet, store: ReinforcedStore, tmp_path: Path
+) -> None:
+    """``two`` follows what ``one`` said; the model it was made from is not asked."""
+    training = {"epochs": 3, "min_steps": 1, "batch_size": 5, "learning_rate": 1e-3}
+    raw = {
+        **{"name": "r", "task": "clip", "model": "new", "max_length": 16, "stride": 0, "threads": 1, "bf16": False},
+        "data": {"train": "rendered"},
+        "stages": {"distill": {**training, "reinforced": str(store.folder)}},
+    }
+    splits = PictureSplits(data, data.take(range(4)), data.take(range(4)), [], "x")
+    report = families.distil(
+        Recipe.model_validate(raw), splits, place / "two", tmp_path / "model", tmp_path / "work", Silent()
+    )
+    losses = [epoch["loss"] for epoch in report["history"]]
+    assert losses[-1] < losses[0] and report["losses"]["feature_cosine"] == 1.0
+    assert not (tmp_path / "answers").exists() and not list(tmp_path.glob("*/answers"))
+    start, student, teacher = (load(folder)[0] for folder in (place / "two", tmp_path / "model", place / "one"))
+    pairs, targets = pairs_of(place / "two", data, store), StoreTargets(data, store)
+    batch = pairs.collate(pairs.epoch(10, 0, 0)[0])
+    before, after = (PairObjective(model, ALL, targets)(batch).item() for model in (start, student))
+    assert after < before and teacher.config.image != student.config.image
+    raw["stages"]["distill"]["max_examples"] = 6
+    some = Recipe.model_validate(raw)
+    assert families.distil(some, splits, place / "two", tmp_path / "m2", tmp_path / "w2", Silent())["history"]
+    other = PictureSplits(data.take(range(9)), data.take(range(4)), data.take(range(4)), [], "x")
+    with pytest.raises(DataError, match="reinforced"):
+        families.distil(some, other, place / "two", tmp_path / "m3", tmp_path / "w3", Silent())
+    nowhere = {**raw, "stages": {"distill": {**training, "reinforced": str(tmp_path / "nowhere")}}}
+    with pytest.raises(DataError, match="nowhere"):
+        families.distil(
+            Recipe.model_validate(nowhere), splits, place / "two", tmp_path / "m4", tmp_path / "w4", Silent()
+        )

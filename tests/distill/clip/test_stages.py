@@ -145,14 +145,11 @@ def test_a_model_that_is_given_is_taken_as_it_is(
         families.teach(wrong, splits, tmp_path / "other", tmp_path, Silent())
 
 
-def test_what_a_recipe_cannot_ask_for(recipe: Recipe, splits: Any, teacher: Path, tmp_path: Path) -> None:
+def test_what_a_recipe_cannot_ask_for(recipe: Recipe) -> None:
     assert families.left_out(recipe) == ["vocabulary", "qat"]
     asked = Recipe.model_validate({**RAW, "stages": {"qat": {"enabled": True}}})
     with pytest.raises(RecipeError, match=r"stages\.qat\.enabled"):
         families.left_out(asked)
-    shapeless = Recipe.model_validate({**RAW, "student": {}})
-    with pytest.raises(RecipeError, match=r"student\.towers"):
-        families.distil(shapeless, splits, teacher, tmp_path / "x", tmp_path, Silent())
     for towers, message in (
         ({"image_widths": [32, 48]}, "multiple of the one before"),
         ({"image_depths": [1]}, "as many image_depths"),

@@ -1,0 +1,107 @@
+"""The linear probe: of features that know the answer, ridge regression finds it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgekit.distill.clip.config import DualConfig, NoTextConfig
+from edgekit.distill.clip.dual import DualEncoder
+from edgekit.distill.clip.pairs import Pairs
+from edgekit.distill.clip.probe import PENALTIES, fit_probe
+from edgekit.errors import ModelError
+from edgekit.progress import Silent
+from tests.distill.clip.helpers import VIT
+
+SIDE, WIDTH, DIM = 4, 3 * 4 * 4, 6
+
+
+class Seen(nn.Module):
+    """A tower whose features are the pixels themselves, in a scale beside which the penalties are small."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = replace(VIT, embed_dim=DIM)
+        self.projection = nn.Linear(WIDTH, DIM, bias=False)
+
+    def features(self, images: Tensor) -> Tensor:
+        return images.flatten(1) * 1e3
+
+
+def make(count: int, seed: int) -> Pairs:
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
+    none = np.zeros((count, 1), np.int64)
+    return Pairs(pixels, none, none, np.arange(count), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def model() -> DualEncoder:
+    return DualEncoder(DualConfig(VIT, NoTextConfig(24, 16)), Seen())
+
+
+def answers(pairs: Pairs, weights: np.ndarray) -> np.ndarray:
+    return (pairs.images(slice(None)).flatten(1).numpy() * 1e3 @ weights.T).astype(np.float32)
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_the_known_projection_is_found() -> None:
+    known = np.random.default_rng(5).normal(size=(DIM, WIDTH)).astype(np.float32)
+    train, held, student = make(200, 1), make(50, 2), model()
+    said: list[str] = []
+
+    class Told(Silent):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    report = fit_probe(student, train, held, answers(train, known), unit(answers(held, known)), False, Told())
+    np.testing.assert_allclose(student.image.projection.weight.detach().numpy(), known, atol=1e-3)
+    assert report["validation_cosine"] > 0.9999 and report["penalty"] in PENALTIES and report["examples"] == 200
+    assert "200 pictures" in said[0] and "on validation" in said[-1]
+
+
+def test_the_penalty_is_the_one_that_validation_likes_best() -> None:
+    """Of targets that are noise but for a little, weights kept small answer better."""
+    random = np.random.default_rng(3)
+    known = random.normal(size=(DIM, WIDTH)).astype(np.float32)
+    train, held = make(60, 1), make(300, 2)
+    given = answers(train, known)
+    noisy = (given + random.normal(size=given.shape) * 2 * given.std()).astype(np.float32)
+    wanted = unit(answers(held, known))
+
+    class Small(Seen):
+        def features(self, images: Tensor) -> Tensor:
+            return images.flatten(1) * 3
+
+    cosines = {}
+    for penalty in PENALTIES:
+        features = train.images(slice(None)).flatten(1).double().numpy() * 3
+        weights = np.linalg.solve(features.T @ features + penalty * np.eye(WIDTH), features.T @ noisy)
+        cosines[penalty] = (unit(held.images(slice(None)).flatten(1).numpy() * 3 @ weights) * wanted).sum(1).mean()
+    student = DualEncoder(DualConfig(VIT, NoTextConfig(24, 16)), Small())
+    report = fit_probe(student, train, held, noisy, wanted.astype(np.float32), False, Silent())
+    assert report["penalty"] == max(cosines, key=lambda one: cosines[one])
+    assert report["validation_cosine"] == pytest.approx(max(cosines.values()), abs=1e-4)
+
+
+def test_mirror_images_make_a_projection_that_does_not_tell_left_from_right() -> None:
+    known = np.random.default_rng(5).normal(size=(DIM, WIDTH)).astype(np.float32)
+    train, held, student = make(200, 1), make(50, 2), model()
+    fit_probe(student, train, held, answers(train, known), unit(answers(held, known)), True, Silent())
+    weights = student.image.projection.weight.detach().view(DIM, 3, SIDE, SIDE)
+    torch.testing.assert_close(weights, weights.flip(3), atol=1e-4, rtol=1e-4)
+
+
+def test_a_tower_without_a_projection_is_refused() -> None:
+    tower = DualEncoder(DualConfig(replace(VIT, projection=False, embed_dim=48), NoTextConfig(48, 16)))
+    pairs = Pairs(
+        np.zeros((2, 64, 64, 3), np.uint8), *[np.zeros((2, 1), np.int64)] * 2, np.arange(2), *[(0.5,) * 3] * 2
+    )
+    rows = unit(np.random.default_rng(0).normal(size=(2, 48))).astype(np.float32)
+    with pytest.raises(ModelError, match="projection"):
+        fit_probe(tower, pairs, pairs, rows, rows, False, Silent())
