@@ -61,7 +61,7 @@ def test_a_bundle_of_fixed_labels(clip_job: Path, clip_cache: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("prompts", "match"),
     [
-        ({"labels": []}, "labels: at least one"),
+        ({"labels": []}, r"`prompts`.*labels: at least one"),
         ({"labels": ["a", "a"]}, "each once"),
         ({"labels": ["a"], "templates": ["no place"]}, "for the label"),
         ({"labels": ["a"], "text_tower": "away"}, "leave_out"),
