@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'The venv module is missing. On Debian: apt-get install python3-venv' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(TORCH_FLAGS) -c constraints.txt "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet $(TORCH_FLAGS) -c constraints.txt -e '.[compress,optimum,neural-compressor,sentiment,dev]'
+	$(BIN)/python -m pip install --quiet $(TORCH_FLAGS) -c constraints.txt -e '.[compress,optimum,neural-compressor,sentiment,lite0,dev]'
 	@touch $@
 
 compress: $(STAMP) ## Compress the built-in sentiment model to build/sentiment.edge (at most 15 minutes on 2 cores)
