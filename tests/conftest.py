@@ -68,7 +68,8 @@ def two_layers(minilm: Path, folder: Path, words: int) -> None:
     tokenizer = json.loads((minilm / "tokenizer.json").read_text("utf-8"))
     vocabulary = tokenizer["model"]["vocab"]
     tokenizer["model"]["vocab"] = {word: row for word, row in vocabulary.items() if row < words}
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), "utf-8")
+    compact = json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":"))
+    (folder / "tokenizer.json").write_text(compact, "utf-8")
     lines = (minilm / "vocab.txt").read_text("utf-8").split("\n")[:words]
     (folder / "vocab.txt").write_text("\n".join(lines) + "\n", "utf-8")
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
