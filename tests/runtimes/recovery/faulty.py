@@ -85,7 +85,8 @@ def before(fault: str, release: threading.Event) -> None:
         _LEAKED.append(np.ones(200_000_000 // 8))
     elif fault == "shared leak":
         _LEAKED.append(mmap.mmap(-1, 200_000_000))
-        _LEAKED[-1].write(b"1" * 200_000_000)
+        for _ in range(200):  # in pieces: the whole at once would be private memory first
+            _LEAKED[-1].write(b"1" * 1_000_000)
 
 
 _LEAKED: list[Any] = []

@@ -63,7 +63,7 @@ def test_a_segmentation_fault_costs_one_answer(bundle: Path, make: Make, order: 
         ("exit", "died", "exit code 3"),
         ("throw", "throw", "lost its mind"),
         ("nan", "not finite", "NaN"),
-        ("hang", "hang", "no answer in 3000 ms"),
+        ("hang", "hang", "no answer in"),
         ("dtype", "throw", "float64"),
     ],
 )
