@@ -15,6 +15,7 @@ from edgekit.compress import CompressResult, compress
 from edgekit.recipe import load_recipe
 from tests.conftest import two_layers
 from tests.sharing import once
+from tests.small_towers import TOWERS
 
 GOOD = ["charming", "funny", "moving", "clever", "warm", "brilliant"]
 BAD = ["dull", "clumsy", "boring", "lifeless", "stale", "awful"]
@@ -71,18 +72,6 @@ def _small_job(model: Path, folder: Path) -> None:
 
 
 CLIP_TRAINING = {"epochs": 1, "min_steps": 1, "batch_size": 64, "learning_rate": 1e-3}
-TOWERS = {
-    "image": "mci",
-    "image_size": 32,
-    "image_widths": [32, 64],
-    "image_depths": [1, 1],
-    "embed_dim": 32,
-    "context_length": 40,
-    "vocab_size": 1024,
-    "text_width": 32,
-    "text_layers": 2,
-    "text_heads": 2,
-}
 CLIP_LOOSE = {"max_drop": 0.9, "min_gain": 0.0}
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from edgekit.distill.clip.config import BertConfig, DualConfig, EfficientNetConfig, NoTextConfig
+from edgekit.distill.clip.config import DualConfig, EfficientNetConfig, NoTextConfig
 from edgekit.distill.clip.dual import DualEncoder
-from edgekit.distill.clip.efficientnet import LITE0_PACKAGE, EfficientNet, load_lite0
+from edgekit.distill.clip.efficientnet import LITE0_PACKAGE, load_lite0
 from edgekit.distill.clip.shapes import dual_config
 from edgekit.distill.clip.text import BertTower
 from edgekit.distill.clip.towers import ImageTower, TextTower
@@ -32,7 +32,7 @@ def new_teacher(towers: TowersConfig, captions: Sequence[str]) -> tuple[DualEnco
             raise RecipeError("teacher.text_weights", found="nothing", expected="a BERT, as teacher.text is bert")
         found = import_model(towers.text_weights, "embed", max_length=towers.context_length)
         text = BertTower.of(_shallower(found.encoder, towers.text_layers), towers.embed_dim)
-        config = _with_text(dual_config(towers, 1), text.config)
+        config = replace(dual_config(towers, 1), text=text.config)
         return DualEncoder(config, _image(towers, config), text), found.tokenizer
     tokenizer = train_clip_bpe(captions, towers.vocab_size)
     config = dual_config(towers, tokenizer.get_vocab_size())
@@ -57,7 +57,7 @@ def new_student(towers: TowersConfig | None, teacher: DualEncoder, vocab_size: i
             )
         text = BertTower.of(_shallower(teacher.text.encoder, towers.text_layers), config.embed_dim)
         text.projection.load_state_dict(teacher.text.projection.state_dict())
-        config = _with_text(config, text.config)
+        config = replace(config, text=text.config)
     student = DualEncoder(config, _image(towers, config), text)
     if not towers.image_weights:
         _inherit(student.image, teacher.image)
@@ -78,12 +78,7 @@ def _image(towers: TowersConfig, config: DualConfig) -> ImageTower | None:
         raise ModelError(
             f"image_weights {path}", found="no such file", expected=f"package:{LITE0_PACKAGE}, or its .pth"
         )
-    tower: EfficientNet = load_lite0(path, embed_dim=config.embed_dim, image_size=towers.image_size)
-    return tower
-
-
-def _with_text(config: DualConfig, text: BertConfig) -> DualConfig:
-    return replace(config, text=text)
+    return load_lite0(path, embed_dim=config.embed_dim, image_size=towers.image_size)
 
 
 def _shallower(encoder: Encoder, layers: int) -> Encoder:

@@ -108,17 +108,8 @@ class _Texts(_Parts):
         return [part[None].copy() if isinstance(part, np.ndarray) else [part] for part in answer]
 
 
-class _Whole:
+class _Whole(_Parts):
     """A model that only has ``run``: all of its time counts as the model's."""
-
-    max_batch = 1
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-
-    @property
-    def engine(self) -> str:
-        return str(getattr(self.model, "engine", ""))
 
     def prepare(self, items: Sequence[Any]) -> Any:
         return items[0]

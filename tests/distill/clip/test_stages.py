@@ -21,20 +21,9 @@ from edgekit.evaluate import score
 from edgekit.evaluate.open import open_predictor
 from edgekit.progress import Silent
 from edgekit.recipe import Recipe, load_recipe
+from tests.small_towers import TOWERS
 
 TRAINING = {"epochs": 2, "min_steps": 1, "batch_size": 32, "learning_rate": 1e-3}
-TOWERS = {
-    "image": "mci",
-    "image_size": 32,
-    "image_widths": [32, 64],
-    "image_depths": [1, 1],
-    "embed_dim": 32,
-    "context_length": 40,
-    "vocab_size": 1024,
-    "text_width": 32,
-    "text_layers": 2,
-    "text_heads": 2,
-}
 SMALL = {**TOWERS, "image_widths": [16, 32], "text_layers": 1}
 RAW: dict[str, Any] = {
     "name": "pairs",
