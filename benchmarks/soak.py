@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import soak_faults
 from scipy import stats
 
@@ -41,13 +42,31 @@ from edgekit.bundle import open_bundle
 from edgekit.errors import NoAnswer
 from edgekit.runtimes import Guarded, Stream, isa
 from edgekit.runtimes.load import load_file
+from edgekit.runtimes.realtime.records import REASONS
 from edgekit.runtimes.recovery import Event
 
 LASTS_S = 2.0  # heat, memory pressure, a damaged file
 GRACE_S = 0.5
 TOLERANCE = 1e-3  # of the largest number: far below what separates two answers
+WHYS = ("no answer", *REASONS)  # "late" too for an answer that came after its deadline
 SERVING = ("start", "restart", "next engine", "last good bundle", "return")
 TAKE = "import sys, time; held = b'1' * (int(sys.argv[1]) * 1000000); time.sleep(float(sys.argv[2]))"
+
+
+class Kept:
+    """Pairs of numbers, in memory that was taken and touched before the start: the soak's own records do not grow."""
+
+    def __init__(self, most: int = 200_000) -> None:
+        self._pairs, self._length = np.full((most, 2), np.nan), 0
+
+    def add(self, first: float, second: float) -> None:
+        """Beyond ``most`` it raises IndexError."""
+        self._pairs[self._length] = first, second
+        self._length += 1
+
+    def __call__(self) -> npt.NDArray[np.float64]:
+        """(N, 2)."""
+        return self._pairs[: self._length]
 
 
 class Traced:
@@ -94,7 +113,7 @@ class Tally:
     def __init__(self, right: dict[tuple[str, str], dict[str, Any]]) -> None:
         self.right = right
         self.counts: Counter[str] = Counter()
-        self.missed: deque[tuple[float, str]] = deque()  # when captured, why
+        self.missed = Kept()
         self.ages_ms: deque[float] = deque(maxlen=50_000)
         self.crashes: deque[str] = deque(maxlen=20)
         self._lock = threading.Lock()
@@ -119,7 +138,7 @@ class Tally:
             self.counts["requests"] += 1
             self.counts["answers"] += result.ok
             if why:
-                self.missed.append((result.captured, why))
+                self.missed.add(result.captured, WHYS.index(why))
 
 
 def right_answers(bundles: list[Path], texts: list[str], threads: int) -> dict[tuple[str, str], dict[str, Any]]:
@@ -198,9 +217,9 @@ def rss_mb(model: Guarded) -> float:
     return (own + (model.health()["worker_rss_bytes"] or 0)) / 1e6
 
 
-def slope(samples: list[tuple[float, float]], blocks: int = 12) -> list[float] | None:
+def slope(samples: npt.NDArray[np.float64], blocks: int = 12) -> list[float] | None:
     """MB an hour of (seconds, MB) after the first fifth, and its 95 % interval; None for too few."""
-    kept = np.array(samples[len(samples) // 5 :])
+    kept = samples[len(samples) // 5 :]
     if len(kept) < 2 * blocks:
         return None
     means = np.array([part.mean(0) for part in np.array_split(kept, blocks)])
@@ -248,7 +267,7 @@ def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
         began = time.monotonic()
         end, tick, number = began + 60 * given.minutes, began, 0
         quiet_until, next_sample = began + given.every, began
-        memory: list[tuple[float, float]] = []
+        memory = Kept()
         while tick < end:
             now = time.monotonic()
             if now < tick:
@@ -263,13 +282,14 @@ def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
                     elif now >= quiet_until and now < end - 4 * hang_s - LASTS_S - 1:
                         injector.begin()
                     elif now >= next_sample:
-                        memory.append((now - began, rss_mb(model)))
+                        memory.add(now - began, rss_mb(model))
                         next_sample = now + 1
         stream.close(drain=True)
         lasted, health = time.monotonic() - began, model.health()
-    inside = sum(any(a <= at <= b for a, b, _ in injector.windows) for at, _ in tally.missed)
+    missed = [(at, WHYS[int(why)]) for at, why in tally.missed()]
+    inside = sum(any(a <= at <= b for a, b, _ in injector.windows) for at, _ in missed)
     window_s = sum(b - a for a, b, _ in injector.windows)
-    outside = Counter(why for at, why in tally.missed if not any(a <= at <= b for a, b, _ in injector.windows))
+    outside = Counter(why for at, why in missed if not any(a <= at <= b for a, b, _ in injector.windows))
     return {
         "minutes": lasted / 60,
         "seed": given.seed,
@@ -292,8 +312,8 @@ def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
         "recoveries": len(recoveries.seconds),
         "recovery_p50_ms": 1e3 * float(np.percentile(recoveries.seconds, 50)) if recoveries.seconds else None,
         "recovery_p95_ms": 1e3 * float(np.percentile(recoveries.seconds, 95)) if recoveries.seconds else None,
-        "rss_mb": memory[-1][1] if memory else None,
-        "rss_slope_mb_per_hour": slope(memory),
+        "rss_mb": float(memory()[-1, 1]) if len(memory()) else None,
+        "rss_slope_mb_per_hour": slope(memory()),
         "steps": health["steps"],
         "state": health["state"],
     }
