@@ -30,13 +30,13 @@ _SERIES: dict[str, Callable[[Readings], Any]] = {
 
 
 def set_point_c(root: Path = Path("/")) -> float:
-    """°C above which a long run must not begin: where the board's file says that it slows down, less 10.
+    """°C above which a long run must not begin: where the board's file says that it slows down.
 
-    A board that begins at its own limit shows nothing but the limit. Without a file, or without the number in it, 70.
+    Such a board shows nothing but its limit. Without a file, or without the number in it, 70.
     """
     board = identify(look(root))
     soft = board.governor.soft_c if board is not None and board.governor is not None else None
-    return SET_POINT_C if soft is None else soft - 10.0
+    return SET_POINT_C if soft is None else soft
 
 
 def check_cool(root: Path = Path("/"), allow_hot: bool = False) -> None:

@@ -56,9 +56,9 @@ def test_a_machine_that_tells_nothing(job: dict[str, Any], tmp_path: Path) -> No
 def test_the_set_point_is_the_boards(tmp_path: Path) -> None:
     assert set_point_c(tmp_path) == 70
     write(tmp_path, {TREE: "raspberrypi,5-model-b\0brcm,bcm2712\0"})
-    assert set_point_c(tmp_path) == 70
+    assert set_point_c(tmp_path) == 80
     write(tmp_path, {TREE: "raspberrypi,3-model-b-plus\0brcm,bcm2837\0"})
-    assert set_point_c(tmp_path) == 50, "that one slows down at 60"
+    assert set_point_c(tmp_path) == 60
 
 
 def test_a_hot_board_is_refused_before_anything_runs(bundle: Path, tmp_path: Path) -> None:
