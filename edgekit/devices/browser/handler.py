@@ -26,11 +26,11 @@ KINDS = {
     ".svg": "image/svg+xml",
     ".wasm": "application/wasm",
 }
-# Isolation gives the page shared memory, hence threads, where its address is https or this machine itself. Nothing
-# may come from anywhere else; 'wasm-unsafe-eval' lets WebAssembly be compiled, and no script.
+# Isolation gives the page shared memory, hence threads. Browsers heed it on https and on this machine alone, and
+# complain of it elsewhere.
+ISOLATION = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
+# Nothing may come from anywhere else; 'wasm-unsafe-eval' lets WebAssembly be compiled, and no script.
 HEADERS = {
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Embedder-Policy": "require-corp",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; "
     "style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -165,7 +165,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status, http.client.responses.get(status))
         if status != 204:
             self.send_header("Content-Length", str(size))
-        for name, value in {**HEADERS, **headers}.items():
+        own = self.headers.get("Host", "").startswith(("localhost:", "127.0.0.1:"))
+        isolation = ISOLATION if self.server.https or own else {}
+        for name, value in {**HEADERS, **isolation, **headers}.items():
             self.send_header(name, value)
         self.end_headers()
 

@@ -57,7 +57,8 @@ async function litert(threads, wasm) {
   const place = `${self.origin}${BASE}@litertjs/core/wasm/`;
   // Read by the script that LiteRT loads: its threads are workers of that script, not of ours.
   const name = wasmOf("litert-web", threads).split("/").pop().replace(".wasm", ".js");
-  self.Module = { wasmBinary: wasm, mainScriptUrlOrBlob: place + name, locateFile: (file) => place + file };
+  const printErr = (line) => line.startsWith("INFO") || console.warn(line); // it tells all that goes well as an error
+  self.Module = { wasmBinary: wasm, mainScriptUrlOrBlob: place + name, locateFile: (file) => place + file, printErr };
   const core = await import(`${BASE}@litertjs/core/dist/index.js`);
   await core.loadLiteRt(place, { threads: threads > 1 });
   return async ({ path, inputs, output }, bytes, task) => {

@@ -27,9 +27,10 @@ async function device() {
   const brand = navigator.userAgentData?.brands?.find(({ brand }) => !/Not.*Brand|Chromium/i.test(brand));
   const [, named, version] = agent.match(/(Firefox|CriOS|FxiOS|EdgA?|SamsungBrowser|Chrome|Version)\/([\d.]+)/) ?? [];
   const browser = brand ? `${brand.brand} ${brand.version}` : named ? `${named === "Version" ? "Safari" : named} ${version}` : "";
+  const told = agent.match(/Android [\d.]+; ([^;)]+)/)?.[1]; // "K" where the browser keeps it to itself
   const system = agent.match(/Android [\d.]+|(?:iPhone )?OS [\d_]+(?= like Mac)|Windows NT [\d.]+|Mac OS X [\d_.]+|Linux/)?.[0] ?? "";
   return {
-    model: hints.model ?? "",
+    model: hints.model || (told !== "K" && told) || "",
     os: hints.platformVersion ? `${hints.platform ?? "Android"} ${hints.platformVersion}` : system.replaceAll("_", "."),
     browser,
     user_agent: agent.slice(0, 400),
@@ -48,10 +49,10 @@ function plan(about, runner, seen) {
   const engines = Object.entries(about.engines).map(([name, { version }]) => `${name} ${version}`).join(" and ");
   const models = [...new Set(runner.urls().filter((url) => url.startsWith("/bundle/")))].map((url) => about.sizes[url.slice(8)]);
   const bytes = Object.values(about.engines).reduce((sum, one) => sum + one.bytes, 0) + models.reduce((a, b) => a + b, 0);
-  at("plan").textContent = `${engines}: load about ${megabytes(bytes)}, check the answers, then time ${runner.jobs.length} ${runner.jobs.length > 1 ? "settings" : "setting"}.`;
+  at("plan").textContent = `Loads about ${megabytes(bytes)}, checks the answers and times them with ${engines}.`;
   at("context").textContent = self.crossOriginIsolated
-    ? `Threads: up to ${Math.max(...runner.jobs.map((job) => job.threads))}.`
-    : "One thread: this address is not a secure context. `edgekit phone --https` allows more.";
+    ? `With ${[...new Set(runner.jobs.map((job) => job.threads))].join(" and ")} threads.`
+    : "With one thread, as this address is plain http. `edgekit phone --https` allows more.";
   for (const [key, name] of Object.entries(about.phones)) at("phone").add(new Option(name, key));
   const known = Object.entries(about.phones).find(([, name]) => seen.model && name.toLowerCase().endsWith(seen.model.toLowerCase()));
   if (known) at("phone").value = known[0];

@@ -141,7 +141,7 @@ export class Runner {
         if (this.golden) {
           tell(share(0.05), `${name}: checking answers`);
           const checks = await session.call("check", { about: { golden: this.about.golden, task: this.about.task }, golden: this.golden });
-          found.checks.push(...checks.map((check) => ({ ...check, name: `${name}: ${check.name}`, engine, threads })));
+          found.checks.push(...checks.map((check) => ({ ...check, what: check.name, name: `${name}: ${check.name}`, engine, threads })));
         }
         for (const [j, { tokens, ...input }] of steps.entries()) {
           const what = `${name}: ${input.tower === "image" ? "pictures" : `${input.length} tokens`}`;
