@@ -8,6 +8,7 @@ import platform
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ PARTS = ("preprocess", "model", "postprocess")
 _DRAWS = 1000  # of the bootstrap
 
 
+@cache
 def phones() -> dict[str, str]:
     """Names of the known phones by board."""
     found = {key: load(key) for key in names()}

@@ -23,26 +23,29 @@ export function tokenizerOf(file) {
   const around = aroundOf(file.post_processor);
   const plain = (file.added_tokens ?? []).every((t) => !t.normalized && !t.lstrip && !t.rstrip && !t.single_word);
   if (!pieces || !around || !plain) return null;
-  const added = new Map((file.added_tokens ?? []).map((token) => [token.content, token.id]));
-  const body = (text) => split(text, added).flatMap((part) => (typeof part === "number" ? [part] : pieces(part)));
+  const added = addedOf(file.added_tokens ?? []);
+  const body = (text) => added(text).flatMap((part) => (typeof part === "number" ? [part] : pieces(part)));
   const [prefix, suffix] = around;
   return { prefix, suffix, body, encode: (text) => [...prefix, ...body(text), ...suffix] };
 }
 
-// The text between added tokens, and the numbers of those: the first that is met, the longest where several begin.
-function split(text, added) {
-  const names = [...added.keys()].filter(Boolean).sort((a, b) => b.length - a.length);
-  if (!names.length) return text ? [text] : [];
+// What cuts a text at added tokens, the first that is met, the longest where several begin: texts, and numbers of those.
+function addedOf(tokens) {
+  const numbers = new Map(tokens.map(({ content, id }) => [content, id]));
+  const names = [...numbers.keys()].filter(Boolean).sort((a, b) => b.length - a.length);
+  if (!names.length) return (text) => (text ? [text] : []);
   const found = new RegExp(names.map((name) => name.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&")).join("|"), "g");
-  const parts = [];
-  let from = 0;
-  for (const match of text.matchAll(found)) {
-    if (match.index > from) parts.push(text.slice(from, match.index));
-    parts.push(added.get(match[0]));
-    from = match.index + match[0].length;
-  }
-  if (from < text.length) parts.push(text.slice(from));
-  return parts;
+  return (text) => {
+    const parts = [];
+    let from = 0;
+    for (const match of text.matchAll(found)) {
+      if (match.index > from) parts.push(text.slice(from, match.index));
+      parts.push(numbers.get(match[0]));
+      from = match.index + match[0].length;
+    }
+    if (from < text.length) parts.push(text.slice(from));
+    return parts;
+  };
 }
 
 function aroundOf(post) {
