@@ -59,6 +59,10 @@ class TrustError(BundleError):
     exit_code = 4
 
 
+class ProfileError(InputError):
+    """A profile, a JSON file or what a phone posted, is not one; ``what`` names the field."""
+
+
 class EngineError(EdgekitError):
     """An engine could not load or run a model file."""
 

@@ -1,0 +1,5 @@
+"""Profiles as files: reading what a board or a phone sent, and comparing two. Needs pydantic; measuring does not."""
+
+from edgekit.devices.profiles.read import read
+
+__all__ = ["read"]
