@@ -35,7 +35,7 @@ def command(
     ),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older report.")] = False,
 ) -> int:
-    """Show what each stage did, with its proof, and each board that a profile tells of. Several bundles: compared first."""
+    """Show what each stage did, with its proof, and the boards of `--profile`. Several bundles: a comparison first."""
     from edgekit.report import html, markdown, read_all
 
     data = read_all(bundles, [_profile(path) for path in profiles or []])

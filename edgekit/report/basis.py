@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgekit.report import figures as f
 from edgekit.report.board_rows import UNTIMED, told_basis
 
 
@@ -12,7 +13,7 @@ def machine(data: dict[str, Any]) -> str:
     seen = data["environment"]
     if not seen.get("cpu"):
         return "a machine that the bundle does not name"
-    return f"{seen['cpu']}" + (f" ({seen['isa']})" if seen.get("isa") else "")
+    return f.plain_name(str(seen["cpu"])) + (f" ({seen['isa']})" if seen.get("isa") else "")
 
 
 def basis_rows(data: dict[str, Any]) -> list[dict[str, str]]:
@@ -69,4 +70,4 @@ def budget_basis(row: dict[str, Any], data: dict[str, Any]) -> str:
     basis = str(row.get("basis") or "not stated")
     if basis != "measured" or str(row.get("bound", "")).startswith("size"):
         return basis
-    return f"measured on {data['environment'].get('cpu') or machine(data)}"
+    return f"measured on {machine(data)}"

@@ -22,6 +22,7 @@ def summary_rows(boards: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
         rows.append(
             {
                 "board": board["title"],
+                "basis": board["basis"],
                 "ran": ran(row),
                 "input": given(row),
                 "p50": time(board, row, "p50_ms"),
@@ -54,24 +55,34 @@ _PERCENTILES = ("p50", "p90", "p95", "p99", "max")
 _COSTS = (
     ("load", "load_ms", f.milliseconds),
     ("first", "first_ms", f.milliseconds),
-    *((part, f"{part}_p50_ms", f.milliseconds) for part in ("decode", "preprocess", "model", "postprocess", "search")),
     ("CPU time", "cpu_ms", f.milliseconds),
     ("CPU in use", "utilisation", f.share),
     ("peak memory", "rss_mb", f.megabytes),
-    ("after the runs", "rss_steady_mb", f.megabytes),
+    ("after runs", "rss_steady_mb", f.megabytes),
     ("PSS", "pss_mb", f.megabytes),
     ("energy", "energy_mj", f.millijoules),
     ("instructions", "instructions_m", f.millions),
 )
+_PARTS = tuple((part, f"{part}_p50_ms", f.milliseconds) for part in
+               ("decode", "preprocess", "model", "postprocess", "search"))  # fmt: skip
 _ASKED = ("load_ms", "cpu_ms", "rss_mb", "energy_mj")  # a reader misses these where they are not
 
 
 def cost_rows(board: dict[str, Any]) -> list[dict[str, str]]:
-    """Heading -> cell for each combination: starting, its parts, processor, memory, energy, instructions.
+    """Heading -> cell for each combination: starting, processor, memory, energy, instructions.
 
     What no row has is no column; :func:`unmeasured` names it.
     """
-    asked = [one for one in _COSTS if any(row.get(one[1]) is not None for row in board["rows"])]
+    return _columns(board, _COSTS)
+
+
+def part_rows(board: dict[str, Any]) -> list[dict[str, str]]:
+    """Heading -> cell for each combination: the median time of each part of an inference."""
+    return _columns(board, _PARTS)
+
+
+def _columns(board: dict[str, Any], wanted: Sequence[Any]) -> list[dict[str, str]]:
+    asked = [one for one in wanted if any(row.get(one[1]) is not None for row in board["rows"])]
     if not asked:
         return []
     return [{**_what(row), **{name: f.told(show(row.get(key))) for name, key, show in asked}} for row in board["rows"]]
@@ -156,12 +167,12 @@ def memory_bars(board: dict[str, Any]) -> list[tuple[str, float | None, str, str
 def told_basis(board: dict[str, Any]) -> str:
     """Measured or emulated, on what, when, and how it was reached: the line under all that a board shows."""
     seen = board["environment"]
-    machine = str(seen.get("cpu") or seen.get("user_agent") or board["title"])
-    parts = [machine] if machine == board["title"] else [f"{board['title']} ({machine})"]
+    machine = f.plain_name(str(seen.get("cpu") or seen.get("user_agent") or board["title"]))
+    parts = [machine] if machine in board["title"] else [f"{board['title']} ({machine})"]
     parts += [str(seen["os"])] if seen.get("os") else []
     parts += ["a virtual machine"] if seen.get("virtual") else []
     parts += [_VIA.get(board["via"], board["via"])] if not board["made"] else ["when the bundle was made"]
-    parts += [board["created"]] if board["created"] else []
+    parts += [f.when(board["created"])] if board["created"] else []
     words = "Measured on" if board["timed"] else "Emulated, not measured, as"
     more = "" if board["timed"] else " An emulator's time says nothing of the board, so none is shown."
     return f"{words} {', '.join(parts)}.{more}"

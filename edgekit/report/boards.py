@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgekit.report import figures as f
 from edgekit.report.histogram import histogram
 
 LENGTH = 32  # tokens, to compare boards at; the middle of the measured lengths where it is not among them
@@ -46,7 +47,9 @@ def board(profile: dict[str, Any], sha256: str) -> dict[str, Any]:
         "basis": "measured" if timed else "emulated",
         "timed": timed,
         "made": False,
-        "title": str(profile.get("board_title") or found["board"] or environment.get("cpu") or _unnamed(target)),
+        "title": f.plain_name(
+            str(profile.get("board_title") or found["board"] or environment.get("cpu") or _unnamed(target))
+        ),
         "via": target.partition(":")[0],  # the address of somebody's board is nobody else's business
         "bundle": Path(str(profile.get("bundle") or "")).name,
         "of": _whose(profile, sha256),
@@ -73,7 +76,8 @@ def made_here(environment: dict[str, Any], profiles: Sequence[dict[str, Any]], s
         rss = one.get("rss_bytes")
         rows.append({**one, "rss_mb": rss / 1e6 if isinstance(rss, int | float) else None})
     profile = {"environment": environment, "rows": rows, "choice": profiles[0], "bundle_sha256": sha256}
-    return [{**board(profile, sha256), "made": True}]
+    found = board(profile, sha256)
+    return [{**found, "made": True, "title": f"{found['title']}, when made"}]
 
 
 def distinct(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from edgekit.report import figures as f
 
-WIDTH, LABEL, BAR, ROW = 480, 172, 226, 24  # of all, the label, the longest bar, height of a row; user units
-LETTERS = 25  # that fit into the label
+WIDTH, LABEL, BAR, ROW = 480, 178, 222, 24  # of all, the label, the longest bar, height of a row; user units
+LETTERS = 23  # that fit into the label
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,12 @@ def chart(title: str, rows: Sequence[tuple[str, float | None, str, str]]) -> Cha
     known = [abs(value) for _, value, _, _ in rows if value is not None and not f.missing(value)]
     scale = BAR / max(known) if known and max(known) > 0 else 0.0
     bars = [
-        Bar(6 + ROW * i, _tail(label), max(1.0, abs(value or 0.0) * scale) if not f.missing(value) else 0.0, text, kind)
+        Bar(6 + ROW * i, _head(label), max(1.0, abs(value or 0.0) * scale) if not f.missing(value) else 0.0, text, kind)
         for i, (label, value, text, kind) in enumerate(rows)
     ]
-    said = "; ".join(f"{label} {text}" + (", rolled back" if kind == "dropped" else "") for label, _, text, kind in rows)
+    said = "; ".join(
+        f"{label} {text}" + (", rolled back" if kind == "dropped" else "") for label, _, text, kind in rows
+    )
     return Chart(title, said, bars)
 
 
@@ -69,7 +71,7 @@ def sensitivity_charts(ranked: dict[str, list[dict[str, Any]]]) -> list[Chart]:
     for stage, rows in ranked.items():
         worst, cost = worst_matrices(rows)
         if worst:
-            bars = [(name, value, f.small(value), "kept") for name, value in worst]
+            bars = [(_tail(name), value, f.small(value), "kept") for name, value in worst]
             more = f", the {len(worst)} worst of {len(rows)}" if len(rows) > len(worst) else ""
             charts.append(chart(f"{stage}: {cost} of each matrix alone{more}", bars))
     return charts
@@ -89,3 +91,7 @@ def worst_matrices(rows: Sequence[dict[str, Any]], most: int = 24) -> tuple[list
 
 def _tail(name: str) -> str:
     return name if len(name) <= LETTERS else "…" + name[1 - LETTERS :]
+
+
+def _head(name: str) -> str:
+    return name if len(name) <= LETTERS else name[: LETTERS - 1] + "…"

@@ -59,7 +59,7 @@ def read_all(paths: Sequence[str | Path], profiles: Iterable[dict[str, Any]] = (
 
     That is the one with its hash, else of its name, else the first. Raises BundleError.
     """
-    hashes = [_sha256(open_bundle(path)) for path in paths]
+    hashes = [_sha256(open_bundle(path, check_hashes=False)) for path in paths]
     given: list[list[dict[str, Any]]] = [[] for _ in paths]
     for profile in profiles:
         named = Path(str(profile.get("bundle") or "")).name
@@ -83,7 +83,9 @@ def stage_rows(stages: Sequence[StageRecord]) -> list[dict[str, Any]]:
         rows.append(
             {
                 **stage.to_dict(),
-                "times_smaller": stage.details.get("times_smaller")
+                "times_smaller": None  # pack puts files of several engines together: nothing shrank or grew
+                if stage.stage == "pack"
+                else stage.details.get("times_smaller")
                 or ratio(before.size_bytes if before else None, stage.size_bytes or None),
                 "times_faster": ratio(stage.before_p50_ms, stage.p50_ms),
                 "times_faster_than_teacher": ratio(teacher_p50, stage.p50_ms),

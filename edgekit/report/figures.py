@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 DASH = "–"
@@ -76,6 +77,17 @@ def millijoules(value: float | None) -> str:
 def share(value: float | None) -> str:
     """A part of one: ``37.5 %``."""
     return DASH if missing(value) or value is None else f"{100 * value:.1f} %"
+
+
+def plain_name(name: str) -> str:
+    """A processor's or board's name without marks of registration, so that it fits beside a bar."""
+    return " ".join(re.sub(r"\((R|TM|tm|r)\)|®|™", " ", name).split())
+
+
+def when(time: str) -> str:
+    """An ISO time as ``2026-11-22 02:49 UTC``; anything else as it is."""
+    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(:[\d.]+)?(Z|\+00:00)", time)
+    return f"{found[1]} {found[2]} UTC" if found else time
 
 
 def told(text: str) -> str:

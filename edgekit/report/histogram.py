@@ -71,7 +71,11 @@ def drawing(title: str, row: dict[str, Any]) -> Histogram | None:
     ]
     slower = f"; {found['beyond']} of {sum(counts) + found['beyond']} runs were slower" if found["beyond"] else ""
     told = ", ".join(
-        f"{key} {f.milliseconds(row.get(f'{key}_ms'))}" for key in ("p50", "p90", "p95", "p99", "max") if f"{key}_ms" in row
+        f"{key} {f.milliseconds(row.get(f'{key}_ms'))}"
+        for key in ("p50", "p90", "p95", "p99", "max")
+        if f"{key}_ms" in row
     )
     spread = f"from {f.milliseconds(axis.low)} to {f.milliseconds(axis.high)}{slower}"
-    return Histogram(title, f"Latencies {spread}. {told}.", blocks, marks, axis.ticks(4, f.short))
+    return Histogram(
+        title, f"Latencies {spread}. {told}.", blocks, marks, axis.ticks(4, lambda value: f"{f.short(value)} ms")
+    )

@@ -36,12 +36,23 @@ def _environment() -> Environment:
     )
     found.globals.update(f=figures, charts=charts, pareto=pareto, hills=histogram, sustain=sustain, words=words)
     for function in (
-        *(plain, keys, asked, candidate_rows, engine_rows, retrieval_rows, tower_rows, matrix, measured_on, parity_rows),
+        *(
+            plain,
+            keys,
+            asked,
+            candidate_rows,
+            engine_rows,
+            retrieval_rows,
+            tower_rows,
+            matrix,
+            measured_on,
+            parity_rows,
+        ),
         *(compare.comparison_rows, compare.compared, numeric, picture, size_charts, board_chart, hills_of),
         *(basis.machine, basis.basis_rows, basis.stage_basis, basis.budget_basis, words.sections),
         *(board_rows.summary_rows, board_rows.latency_rows, board_rows.cost_rows, board_rows.operator_rows),
         *(board_rows.bound_rows, board_rows.memory_bars, board_rows.told_basis, board_rows.warning, board_rows.chosen),
-        *(board_rows.providers, board_rows.unmeasured),
+        *(board_rows.providers, board_rows.unmeasured, board_rows.part_rows),
     ):
         found.globals[function.__name__] = function
     return found
@@ -54,14 +65,21 @@ def picture(data: dict[str, Any]) -> pareto.Plot | None:
 
 def size_charts(data: dict[str, Any]) -> list[charts.Chart]:
     """The parts of the bundle, and what each engine alone needs."""
-    wanted = [("Parts of the bundle", sizes.parts(data)), ("Copied to a device, by engine", sizes.by_engine(data).items())]
-    rows = [(title, [(name, float(size), figures.size(size), "kept") for name, size in parts]) for title, parts in wanted]
+    wanted = [
+        ("Parts of the bundle", sizes.parts(data)),
+        ("Copied to a device, by engine", sizes.by_engine(data).items()),
+    ]
+    rows = [
+        (title, [(name, float(size), figures.size(size), "kept") for name, size in parts]) for title, parts in wanted
+    ]
     return [charts.chart(title, bars) for title, bars in rows if bars]
 
 
 def board_chart(found: Sequence[dict[str, Any]]) -> charts.Chart:
     """p50 of each board's best row; an emulated one has words for a bar."""
-    rows = [(one["title"], one["best"].get("p50_ms"), board_rows.time(one, one["best"], "p50_ms"), "kept") for one in found]
+    rows = [
+        (one["title"], one["best"].get("p50_ms"), board_rows.time(one, one["best"], "p50_ms"), "kept") for one in found
+    ]
     return charts.chart("Latency p50, the best file of each board", rows)
 
 

@@ -15,8 +15,8 @@ from edgekit.report.compare import comparison_rows
 from edgekit.report.dual import asked, retrieval_rows, tower_rows
 from edgekit.report.engines import engine_rows
 from edgekit.report.markdown_boards import board_sections
-from edgekit.report.parity import matrix, measured_on, parity_rows
 from edgekit.report.pareto import frontier, versions
+from edgekit.report.parity import matrix, measured_on, parity_rows
 from edgekit.report.tables import dicts, plain, table, text
 
 WORST = 8  # matrices of a stage
@@ -28,22 +28,6 @@ def markdown(bundles: Sequence[dict[str, Any]]) -> str:
     terms = [f"- {term}: {meaning}" for term, meaning in words.terms(list(bundles)).items()]
     end = "\n\n".join(["# Words", words.LEADS["words"], "\n".join(terms)])
     return "\n\n".join([*parts, *(_one(bundle) for bundle in bundles), end])
-
-
-_BODIES = {
-    "budget": lambda data: _budget(data),
-    "stages": lambda data: [stage_table(data), _reasons(data["stages"]), stage_basis(data)],
-    "retrieval": lambda data: [dicts(retrieval_rows(data["stages"])), f"Measured on {machine(data)}."],
-    "pareto": lambda data: _pareto(data),
-    "boards": lambda data: board_sections(data["boards"]),
-    "engines": lambda data: _engines(data),
-    "size": lambda data: _sizes(data),
-    "parity": lambda data: _parity(data["parity"]),
-    "sensitivity": lambda data: _sensitivity(data),
-    "candidates": lambda data: _candidates(data),
-    "basis": lambda data: [dicts(basis_rows(data)), _machine(data["environment"])],
-    "made": lambda data: [_provenance(data)],
-}
 
 
 def _one(data: dict[str, Any]) -> str:
@@ -79,7 +63,11 @@ def _stage(row: dict[str, Any]) -> list[str]:
 
 
 def _reasons(stages: Sequence[dict[str, Any]]) -> str:
-    lines = [f"- {row['stage']} {'kept' if row['kept'] else 'rolled back'}: {row['reason']}" for row in stages if row["reason"]]
+    lines = [
+        f"- {row['stage']} {'kept' if row['kept'] else 'rolled back'}: {row['reason']}"
+        for row in stages
+        if row["reason"]
+    ]
     return "\n".join(map(text, lines))
 
 
@@ -131,7 +119,10 @@ def _parity(parity: Sequence[dict[str, Any]]) -> list[str]:
     names, cells = matrix(parity)
     if names:
         head = ["mean cosine", *(str(i) for i in range(1, len(names) + 1))]
-        rows = [[f"{i}: {name}", *(cell.text for cell in row)] for i, (name, row) in enumerate(zip(names, cells, strict=True), 1)]
+        rows = [
+            [f"{i}: {name}", *(cell.text for cell in row)]
+            for i, (name, row) in enumerate(zip(names, cells, strict=True), 1)
+        ]
         found.append(table(head, rows, right=range(1, len(head))))
     return [*found, f"Measured {measured_on(parity)} of the test part."]
 
@@ -163,7 +154,7 @@ def _comparison(bundles: Sequence[dict[str, Any]]) -> str:
 
 
 def _provenance(data: dict[str, Any]) -> str:
-    lines = [f"- made {data['created']} by edgekit {data['edgekit_version']}"]
+    lines = [f"- made {f.when(data['created'])} by edgekit {data['edgekit_version']}"]
     teacher, source = data["teacher"], data["data"]
     if teacher.get("model"):
         lines.append(
@@ -183,3 +174,19 @@ def _machine(environment: dict[str, Any]) -> str:
     known = ("cpu", "isa", "usable_cpus", "memory_mb", "governor", "os", "kernel", "python", "versions")
     facts = [f"- {key.replace('_', ' ')}: {plain(environment[key])}" for key in known if environment.get(key)]
     return "\n".join(["The machine that made the bundle:", "", *map(text, facts)])
+
+
+_BODIES = {
+    "budget": _budget,
+    "stages": lambda data: [stage_table(data), _reasons(data["stages"]), stage_basis(data)],
+    "retrieval": lambda data: [dicts(retrieval_rows(data["stages"])), f"Measured on {machine(data)}."],
+    "pareto": _pareto,
+    "boards": lambda data: board_sections(data["boards"]),
+    "engines": _engines,
+    "size": _sizes,
+    "parity": lambda data: _parity(data["parity"]),
+    "sensitivity": _sensitivity,
+    "candidates": _candidates,
+    "basis": lambda data: [dicts(basis_rows(data)), _machine(data["environment"])],
+    "made": lambda data: [_provenance(data)],
+}

@@ -65,7 +65,7 @@ def versions(data: dict[str, Any]) -> list[Version]:
 
     A file's accuracy is that of the machine that made the bundle: boards time it and hold it to golden vectors.
     """
-    where = str(data["environment"].get("cpu") or "the machine that made the bundle")
+    where = f.plain_name(str(data["environment"].get("cpu") or "the machine that made it"))
     found = [
         Version(str(stage["stage"]), "stages", where, stage["value"], stage["low"], stage["high"], stage["p50_ms"])
         for stage in data["stages"]

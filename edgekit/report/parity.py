@@ -25,17 +25,21 @@ def parity_rows(parity: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     """Heading -> cell for each file against the teacher and against its engine's own fp32."""
     return [
         {
-            "file": f"{row.get('file')} in {row.get('engine')}",
+            "file": f"{row.get('engine')} {row.get('precision') or row.get('file')}",
             "against": _REFERENCES[row["against"]],
             "mean cosine": f.cosine(row.get("cosine_mean")),
             "least cosine": f.cosine(row.get("cosine_min")),
             "same first answer": f.metric("accuracy", row.get("top1")),
-            "metric [95 %]": f"{row.get('metric', '')} {f.metric(str(row.get('metric')), row.get('value'))} "
-            f"{f.interval(str(row.get('metric')), row.get('low'), row.get('high'))}".strip(),
+            f"{row.get('metric') or 'metric'} [95 %]": _score(row),
         }
         for row in parity
         if row.get("against") in _REFERENCES
     ]
+
+
+def _score(row: dict[str, Any]) -> str:
+    name = str(row.get("metric"))
+    return f"{f.metric(name, row.get('value'))} {f.interval(name, row.get('low'), row.get('high'))}".strip()
 
 
 def measured_on(parity: Sequence[dict[str, Any]]) -> str:

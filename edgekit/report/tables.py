@@ -23,7 +23,9 @@ def plain(value: Any) -> str:
         return " ".join(plain(item) for item in value) or f.DASH
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
+    return str(value)
 
 
 def dicts(rows: Sequence[dict[str, Any]]) -> str:
