@@ -230,4 +230,4 @@ def _what(row: dict[str, Any]) -> dict[str, str]:
 
 def _interval(row: dict[str, Any]) -> str:
     low, high = row.get("mean_low_ms"), row.get("mean_high_ms")
-    return "" if f.missing(low) or f.missing(high) else f"[{low:.3g}, {high:.3g}]"
+    return "" if f.missing(low) or f.missing(high) else f"[{f.short(low)}, {f.short(high)}]"
