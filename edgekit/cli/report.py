@@ -1,10 +1,10 @@
-"""``edgekit report``: the report of one bundle, or several side by side."""
+"""``edgekit report``: the report of one bundle, or several side by side, on one board or several."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,6 +22,10 @@ class ReportFormat(StrEnum):
 
 def command(
     bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="One or more bundles.")],
+    profiles: Annotated[
+        list[Path] | None,
+        typer.Option("--profile", metavar="FILE", help="A profile of `edgekit profile -o`; again for more boards."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="File to write. html: NAME.report.html beside the first bundle."),
@@ -31,10 +35,10 @@ def command(
     ),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older report.")] = False,
 ) -> int:
-    """Show what each stage did, with its proof. Several bundles: a comparison first."""
-    from edgekit.report import html, markdown, read
+    """Show what each stage did, with its proof, and the boards of `--profile`. Several bundles: a comparison first."""
+    from edgekit.report import html, markdown, read_all
 
-    data = [read(bundle) for bundle in bundles]
+    data = read_all(bundles, [_profile(path) for path in profiles or []])
     if form is ReportFormat.html:
         text = html(data)
         output = output or bundles[0].resolve().with_suffix(".report.html")
@@ -51,3 +55,13 @@ def command(
     output.write_text(text, encoding="utf-8")
     say(f"wrote {output}")
     return 0
+
+
+def _profile(path: Path) -> dict[str, Any]:
+    """The profile in ``path``, with the full name of its board where edgekit knows it."""
+    from edgekit.devices.boards import load, names
+    from edgekit.devices.profiles import read
+
+    profile = read(path)
+    board = profile.get("board")
+    return {**profile, "board_title": load(board).name} if board in names() else profile

@@ -8,7 +8,8 @@ from typing import Any
 
 from edgekit.report import figures as f
 
-LABEL, BAR, ROW = 150, 430, 26  # widths of the label and the longest bar, height of a row; user units
+WIDTH, LABEL, BAR, ROW = 480, 178, 222, 24  # of all, the label, the longest bar, height of a row; user units
+LETTERS = 23  # that fit into the label
 
 
 @dataclass(frozen=True)
@@ -27,26 +28,26 @@ class Chart:
     """Bars under one another, with what a reader who cannot see them is told."""
 
     title: str
+    description: str
     bars: list[Bar]
 
     @property
     def height(self) -> int:
         return ROW * len(self.bars) + 6
 
-    @property
-    def description(self) -> str:
-        return f"{self.title}: " + "; ".join(f"{bar.label} {bar.text}" for bar in self.bars)
 
-
-def _chart(title: str, rows: Sequence[tuple[str, float | None, str, str]]) -> Chart:
-    """``rows``: label, value, text, kind."""
+def chart(title: str, rows: Sequence[tuple[str, float | None, str, str]]) -> Chart:
+    """``rows``: label, value, text, kind (kept, dropped). A value that is no number has its text and no bar."""
     known = [abs(value) for _, value, _, _ in rows if value is not None and not f.missing(value)]
     scale = BAR / max(known) if known and max(known) > 0 else 0.0
     bars = [
-        Bar(6 + ROW * i, label, max(1.0, abs(value or 0.0) * scale) if not f.missing(value) else 0.0, text, kind)
+        Bar(6 + ROW * i, _head(label), max(1.0, abs(value or 0.0) * scale) if not f.missing(value) else 0.0, text, kind)
         for i, (label, value, text, kind) in enumerate(rows)
     ]
-    return Chart(title, bars)
+    said = "; ".join(
+        f"{label} {text}" + (", rolled back" if kind == "dropped" else "") for label, _, text, kind in rows
+    )
+    return Chart(title, said, bars)
 
 
 def stage_charts(stages: Sequence[dict[str, Any]], one: str = "one text") -> list[Chart]:
@@ -56,7 +57,7 @@ def stage_charts(stages: Sequence[dict[str, Any]], one: str = "one text") -> lis
     for title, key, show in wanted:
         rows = [(row["stage"], row[key] or None, show(row[key] or None), _kind(row)) for row in stages if row[key]]
         if rows:
-            charts.append(_chart(title, rows))
+            charts.append(chart(title, rows))
     return charts
 
 
@@ -66,24 +67,31 @@ def _kind(row: dict[str, Any]) -> str:
 
 def sensitivity_charts(ranked: dict[str, list[dict[str, Any]]]) -> list[Chart]:
     """One chart a stage that measured what quantizing each matrix alone costs."""
-    charts = (_sensitivity(stage, rows) for stage, rows in ranked.items())
-    return [chart for chart in charts if chart is not None]
+    charts = []
+    for stage, rows in ranked.items():
+        worst, cost = worst_matrices(rows)
+        if worst:
+            bars = [(_tail(name), value, f.small(value), "kept") for name, value in worst]
+            more = f", the {len(worst)} worst of {len(rows)}" if len(rows) > len(worst) else ""
+            charts.append(chart(f"{stage}: {cost} of each matrix alone{more}", bars))
+    return charts
 
 
-def _sensitivity(stage: str, rows: Sequence[dict[str, Any]], most: int = 24) -> Chart | None:
-    """The worst first; None when the rows have no cost to show."""
+def worst_matrices(rows: Sequence[dict[str, Any]], most: int = 24) -> tuple[list[tuple[str, float]], str]:
+    """Name and cost of the matrices that cost most, the worst first, and the cost's name; [] without a cost."""
     cost = next(
         (key for key in ("cost", "error", "drop", "distance") if isinstance(rows[0].get(key), int | float)), None
     )
     name = next((key for key in ("name", "matrix", "tensor", "node") if key in rows[0]), None)
     if cost is None or name is None:
-        return None
-    worst = sorted(rows, key=lambda row: -float(row[cost]))[:most]
-    return _chart(
-        f"{stage}: cost of each matrix alone ({cost})",
-        [(_tail(str(row[name])), float(row[cost]), f.small(float(row[cost])), "kept") for row in worst],
-    )
+        return [], ""
+    costs = [(str(row[name]), float(row[cost])) for row in rows if isinstance(row.get(cost), int | float)]
+    return sorted(costs, key=lambda one: -one[1])[:most], cost
 
 
 def _tail(name: str) -> str:
-    return name if len(name) <= 24 else "…" + name[-23:]
+    return name if len(name) <= LETTERS else "…" + name[1 - LETTERS :]
+
+
+def _head(name: str) -> str:
+    return name if len(name) <= LETTERS else name[: LETTERS - 1] + "…"

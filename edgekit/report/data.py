@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgekit.bundle import Bundle, StageRecord, open_bundle
 from edgekit.errors import BundleError
+from edgekit.report import boards
 from edgekit.report.figures import ratio
 from edgekit.runtimes.prompts import NAME as PROMPTS
 from edgekit.runtimes.prompts import PromptBank
 
 
-def read(path: str | Path) -> dict[str, Any]:
-    """Everything that the report of bundle ``path`` shows. Raises BundleError."""
+def read(path: str | Path, profiles: Iterable[dict[str, Any]] = ()) -> dict[str, Any]:
+    """Everything that the report of bundle ``path`` shows, with ``profiles`` (of the published schema) as its boards.
+
+    A profile of another bundle is taken too, and marked so. Raises BundleError.
+    """
     bundle = open_bundle(path)
     manifest = bundle.manifest
     stages = stage_rows(manifest.stages)
+    sha256 = _sha256(bundle)
     return {
         "bundle": bundle.root.name,
+        "sha256": sha256,
         "name": manifest.name,
         "created": manifest.created,
         "edgekit_version": manifest.edgekit_version,
@@ -38,10 +45,28 @@ def read(path: str | Path) -> dict[str, Any]:
         "licences": manifest.licences,
         "environment": manifest.environment,
         "profiles": [{k: v for k, v in one.items() if k != "samples_ms"} for one in manifest.profiles],
+        "boards": boards.distinct(
+            [*boards.made_here(manifest.environment, manifest.profiles, sha256), *boards.boards(profiles, sha256)]
+        ),
         "prompts": prompts(bundle),
         "golden": {"tolerances": _dicts(manifest.golden.get("tolerances"))},
         "recipe": _recipe(bundle),
     }
+
+
+def read_all(paths: Sequence[str | Path], profiles: Iterable[dict[str, Any]] = ()) -> list[dict[str, Any]]:
+    """:func:`read` of each of ``paths``; a profile goes to the bundle that it measured.
+
+    That is the one with its hash, else of its name, else the first. Raises BundleError.
+    """
+    hashes = [_sha256(open_bundle(path, check_hashes=False)) for path in paths]
+    given: list[list[dict[str, Any]]] = [[] for _ in paths]
+    for profile in profiles:
+        named = Path(str(profile.get("bundle") or "")).name
+        same = [i for i, sha256 in enumerate(hashes) if sha256 == profile.get("bundle_sha256")]
+        alike = [i for i, path in enumerate(paths) if Path(path).resolve().name == named]
+        given[[*same, *alike, 0][0]].append(profile)
+    return [read(path, of) for path, of in zip(paths, given, strict=True)]
 
 
 def stage_rows(stages: Sequence[StageRecord]) -> list[dict[str, Any]]:
@@ -58,7 +83,9 @@ def stage_rows(stages: Sequence[StageRecord]) -> list[dict[str, Any]]:
         rows.append(
             {
                 **stage.to_dict(),
-                "times_smaller": stage.details.get("times_smaller")
+                "times_smaller": None  # pack puts files of several engines together: nothing shrank or grew
+                if stage.stage == "pack"
+                else stage.details.get("times_smaller")
                 or ratio(before.size_bytes if before else None, stage.size_bytes or None),
                 "times_faster": ratio(stage.before_p50_ms, stage.p50_ms),
                 "times_faster_than_teacher": ratio(teacher_p50, stage.p50_ms),
@@ -104,6 +131,10 @@ def sensitivity(stages: Sequence[StageRecord]) -> dict[str, list[dict[str, Any]]
     """Stage -> the rank of weight matrices that it measured, the worst first; stages that measured none are absent."""
     found = {stage.stage: _dicts(stage.details.get("sensitivity")) for stage in stages}
     return {name: rows for name, rows in found.items() if rows}
+
+
+def _sha256(bundle: Bundle) -> str:
+    return hashlib.sha256((bundle.root / "manifest.json").read_bytes()).hexdigest()
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:

@@ -1,8 +1,7 @@
-"""The files of each engine side by side: what they cost, and how alike they answer."""
+"""The files of each engine side by side: what they cost."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from edgekit.report import figures as f
@@ -30,25 +29,3 @@ def engine_rows(data: dict[str, Any]) -> list[dict[str, str]]:
             }
         )
     return rows
-
-
-def parity_rows(parity: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
-    """Heading -> cell for each file and what it is held against."""
-    return [
-        {
-            "file": f"{row.get('file')} in {row.get('engine')}",
-            "on": str(row.get("isa", f.DASH)),
-            "against": _reference(str(row.get("against"))),
-            "mean cosine": f.cosine(row.get("cosine_mean")),
-            "least cosine": f.cosine(row.get("cosine_min")),
-            "same first answer": f.metric("accuracy", row.get("top1")),
-            "metric": f"{row.get('metric', '')} {f.metric(str(row.get('metric')), row.get('value'))}",
-            "95 %": f.interval(str(row.get("metric")), row.get("low"), row.get("high")),
-            "examples": str(row.get("n", f.DASH)),
-        }
-        for row in parity
-    ]
-
-
-def _reference(name: str) -> str:
-    return {"teacher": "the teacher, torch fp32", "fp32": "its engine's own fp32"}.get(name, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 DASH = "–"
@@ -51,6 +52,47 @@ def milliseconds(value: float | None) -> str:
     if missing(value) or value is None:
         return DASH
     return f"{value:.3g} ms" if value < 100 else f"{value:.0f} ms"
+
+
+def short(value: float) -> str:
+    """A tick of an axis: three figures at most, without an exponent."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def megabytes(value: float | None) -> str:
+    """MB (10**6 bytes), as profiles have them."""
+    return size(None if value is None else 1e6 * value)
+
+
+def millions(value: float | None) -> str:
+    """A count in millions: ``120 M``."""
+    return DASH if missing(value) or value is None else f"{value:.3g} M" if value < 1000 else f"{value:.0f} M"
+
+
+def millijoules(value: float | None) -> str:
+    """Energy of one inference."""
+    return DASH if missing(value) or value is None else f"{value:.3g} mJ"
+
+
+def share(value: float | None) -> str:
+    """A part of one: ``37.5 %``."""
+    return DASH if missing(value) or value is None else f"{100 * value:.1f} %"
+
+
+def plain_name(name: str) -> str:
+    """A processor's or board's name without marks of registration, so that it fits beside a bar."""
+    return " ".join(re.sub(r"\((R|TM|tm|r)\)|®|™", " ", name).split())
+
+
+def when(time: str) -> str:
+    """An ISO time as ``2026-11-22 02:49 UTC``; anything else as it is."""
+    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(:[\d.]+)?(Z|\+00:00)", time)
+    return f"{found[1]} {found[2]} UTC" if found else time
+
+
+def told(text: str) -> str:
+    """A figure of a board, where a dash would leave open whether it is none or was not looked for."""
+    return "not measured" if text in (DASH, "") else text
 
 
 def times(value: float | None) -> str:
