@@ -8,7 +8,8 @@ Faults come one after another, each some seconds after the one before was over, 
   memory     another process takes and touches --pressure-mb, for two seconds
   file       a byte of the model file is flipped, and the session fails: the restart meets the damage; repaired in 2 s
   clock      the wall clock jumps by up to ten days, forwards or backwards
-A fault's window is from its injection until it is over, the first choice serves again, and half a second has passed.
+A fault's window is from its injection until it is over, the first choice serves again, and half a second has passed; a
+request is in it that was on its way, from its capture to its deadline, in that time.
 
 Each answer is compared with what the very file that gave it answers without faults. A request misses its deadline when
 it is dropped, late or without an answer. The slope of the resident memory (with --isolate the worker's too) is over
@@ -217,6 +218,11 @@ def rss_mb(model: Guarded) -> float:
     return (own + (model.health()["worker_rss_bytes"] or 0)) / 1e6
 
 
+def blocks_mb(samples: npt.NDArray[np.float64], blocks: int = 12) -> list[float]:
+    """Means over equal parts of the run, the warm-up too."""
+    return [round(float(part[:, 1].mean()), 1) for part in np.array_split(samples, blocks) if len(part)]
+
+
 def slope(samples: npt.NDArray[np.float64], blocks: int = 12) -> list[float] | None:
     """MB an hour of (seconds, MB) after the first fifth, and its 95 % interval; None for too few."""
     kept = samples[len(samples) // 5 :]
@@ -262,7 +268,7 @@ def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
         injector = Injector(model, main / model.file, kinds, given.seed, hang_s, given.pressure_mb)
         wall[0] = injector.clock
         stream = stack.enter_context(Stream(Traced(model), given.deadline_ms, policy="queue"))
-        capacity = measure_capacity(stream, texts)
+        capacity = measure_capacity(stream, texts, Tally(tally.right))
         every_s = 1 / (given.load * capacity)
         began = time.monotonic()
         end, tick, number = began + 60 * given.minutes, began, 0
@@ -287,9 +293,9 @@ def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
         stream.close(drain=True)
         lasted, health = time.monotonic() - began, model.health()
     missed = [(at, WHYS[int(why)]) for at, why in tally.missed()]
-    inside = sum(any(a <= at <= b for a, b, _ in injector.windows) for at, _ in missed)
     window_s = sum(b - a for a, b, _ in injector.windows)
-    outside = Counter(why for at, why in missed if not any(a <= at <= b for a, b, _ in injector.windows))
+    spans = [(a - given.deadline_ms / 1e3, b) for a, b, _ in injector.windows]
+    outside = Counter(why for at, why in missed if not any(a <= at <= b for a, b in spans))
     return {
         "minutes": lasted / 60,
         "seed": given.seed,
@@ -305,7 +311,7 @@ def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
         "wrong": tally.counts["wrong"],
         "crashes": list(tally.crashes),
         "window_share": window_s / lasted,
-        "missed_inside": inside,
+        "missed_inside": len(missed) - outside.total(),
         "missed_outside": dict(outside),
         "age_p50_ms": float(np.percentile(tally.ages_ms, 50)) if tally.ages_ms else None,
         "age_p99_ms": float(np.percentile(tally.ages_ms, 99)) if tally.ages_ms else None,
@@ -313,21 +319,26 @@ def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
         "recovery_p50_ms": 1e3 * float(np.percentile(recoveries.seconds, 50)) if recoveries.seconds else None,
         "recovery_p95_ms": 1e3 * float(np.percentile(recoveries.seconds, 95)) if recoveries.seconds else None,
         "rss_mb": float(memory()[-1, 1]) if len(memory()) else None,
+        "rss_blocks_mb": blocks_mb(memory()),
         "rss_slope_mb_per_hour": slope(memory()),
         "steps": health["steps"],
         "state": health["state"],
     }
 
 
-def measure_capacity(stream: Stream, texts: list[str]) -> float:
-    """Requests a second, one after another, each handed over to the stream and waited for."""
-    took = []
-    for _ in range(11):
-        began = time.monotonic()
-        for text in texts:
-            stream.submit(text, deadline_ms=1e6).result()
-        took.append(time.monotonic() - began)
-    return len(texts) / float(np.median(took[1:]))  # the first turn warms up
+def measure_capacity(stream: Stream, texts: list[str], tally: Tally, seconds: float = 20.0) -> float:
+    """Requests a second that the stream answers and ``tally`` compares, with always four on their way."""
+    began, waiting, number, finished = time.monotonic(), threading.Semaphore(4), 0, 0.0
+
+    def done(result: Any) -> None:
+        tally(result)
+        waiting.release()
+
+    while (now := time.monotonic()) - began < seconds:
+        waiting.acquire()
+        stream.submit(texts[number % len(texts)], deadline_ms=1e6, callback=done)
+        number, finished = number + 1, now
+    return number / (finished - began)
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 
 from edgekit.errors import EdgekitError, NoAnswer
+from edgekit.runtimes.process import give_back
 from edgekit.runtimes.recovery.faults import Fault, thrown
 from edgekit.runtimes.recovery.inprocess import Abandoned
 from edgekit.runtimes.recovery.journal import Journal
@@ -202,6 +203,7 @@ class Keeper:
                 self._journal.add("failed", candidate, reason, time.monotonic() - began, kind)
                 self._changed.notify_all()
             return
+        give_back()  # what the session before has freed: before this one serves, since it takes some ms
         now = time.monotonic()
         session.checked_at = now
         with self._changed:
