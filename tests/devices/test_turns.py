@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from edgekit.bundle import open_bundle
 from edgekit.devices import select, turns
 from edgekit.devices.child import Child
-from edgekit.errors import EngineError
+from edgekit.errors import EngineError, InputError
 from tests.runtimes import tiny
 from tests.runtimes.telemetry_boards import write
 
@@ -46,7 +47,7 @@ def test_seconds_are_reached_and_bounded(bundle: Path) -> None:
     assert sum(part["runs"] for part in only.slices) > 3
     with Child(jobs(bundle, 1)[0]) as child:
         found = child.slice(1, 60.0, most=50, keep=10)
-    assert found["runs"] == 50 and len(found["parts_ms"]) == 10
+    assert found["runs"] == 50 and 5 <= len(found["parts_ms"]) <= 10
 
 
 def test_little_memory_means_one_after_the_other(bundle: Path, tmp_path: Path) -> None:
@@ -71,6 +72,20 @@ def test_a_process_that_ends_early(bundle: Path, monkeypatch: pytest.MonkeyPatch
     assert taken[0] is None and taken[1] is not None
     ((choice, cause),) = broken.items()
     assert choice.engine == "onnxruntime" and "signal 9" in cause
+
+
+def test_what_was_asked_for_wrongly_ends_it_all(bundle: Path) -> None:
+    given = [{**job, "file": "models/none.onnx"} for job in jobs(bundle, 1, 2)]
+    with pytest.raises(InputError, match=r"none\.onnx"):
+        turns.in_turns(given, 2, 0.0)
+
+
+def test_where_nothing_can_be_loaded(bundle: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(bundle, tmp_path / "broken.edge")
+    (broken / tiny.ONNX).write_bytes(bytes((bundle / tiny.ONNX).stat().st_size))
+    given = [{**job, "bundle": str(broken)} for job in jobs(bundle, 1, 2)]
+    taken, causes = turns.in_turns(given, 2, 0.0)
+    assert taken == [None, None] and [choice.engine for choice in causes] == ["onnxruntime"]
 
 
 def test_what_a_process_says_last(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
