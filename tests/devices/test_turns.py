@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from edgekit.bundle import open_bundle
+from edgekit.bundle import write as write_bundle
 from edgekit.devices import select, turns
 from edgekit.devices.child import Child
 from edgekit.errors import EngineError, InputError
@@ -81,8 +81,9 @@ def test_what_was_asked_for_wrongly_ends_it_all(bundle: Path) -> None:
 
 
 def test_where_nothing_can_be_loaded(bundle: Path, tmp_path: Path) -> None:
-    broken = shutil.copytree(bundle, tmp_path / "broken.edge")
-    (broken / tiny.ONNX).write_bytes(bytes((bundle / tiny.ONNX).stat().st_size))
+    opened, broken = open_bundle(bundle), tmp_path / "broken.edge"
+    files: dict[str, Path | bytes] = {one.path: bundle / one.path for one in opened.manifest.files}
+    write_bundle(broken, opened.manifest, files | {tiny.ONNX: b"not a model"})
     given = [{**job, "bundle": str(broken)} for job in jobs(bundle, 1, 2)]
     taken, causes = turns.in_turns(given, 2, 0.0)
     assert taken == [None, None] and [choice.engine for choice in causes] == ["onnxruntime"]
