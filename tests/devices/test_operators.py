@@ -91,7 +91,8 @@ def test_tables_of_nothing_and_of_zero() -> None:
 @pytest.mark.parametrize(
     ("op", "kind"),
     [
-        ("QLinearMatMul", "matmul"), ("MatMulIntegerToFloat", "matmul"), ("DynamicQuantizeLinear", "quantize"),
+        ("QLinearMatMul", "matmul"), ("QLinearAdd", "elementwise"), ("QLinearConv", "convolution"),
+        ("MatMulIntegerToFloat", "matmul"), ("DynamicQuantizeLinear", "quantize"),
         ("Convert", "layout"), ("ConvInteger", "convolution"), ("FULLY_CONNECTED", "matmul"), ("Expand", "layout"),
         ("Exp", "elementwise"), ("SkipLayerNormalization", "normalise"), ("BiasGelu", "activation"),
         ("Subgraph", "fused"), ("TRTKernel_graph_1", "fused"), ("ShapeOf", "layout"),
