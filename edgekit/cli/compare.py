@@ -41,6 +41,8 @@ def compared(a: Path, b: Path, form: Format) -> int:
         for name in ("a", "b"):
             for row in found[f"only_{name}"]:
                 say(f"only in {name.upper()}: {row['engine']}, {row['file']}, threads {row['threads']}")
+        for name in found["busy"]:
+            say(f"{name.upper()} was measured on a busy machine: what is different may be that")
         if not any(row["verdict"] in ("slower", "faster") for row in found["rows"]):
             say("no difference shown")
     return 0

@@ -82,7 +82,7 @@ def _rounds(
 ) -> None:
     runs, seconds, rounds = wanted
     order = list(alive)
-    for number in range(rounds):
+    for number in range(rounds if alive else 0):
         share = runs * (number + 1) // rounds - runs * number // rounds
         first = number % len(order)
         for place in order[first:] + order[:first]:

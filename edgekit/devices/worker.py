@@ -75,17 +75,23 @@ def _slice(run: Callable[[int], Any], done: int, request: dict[str, Any]) -> dic
     for number in range(BACK):
         run(done + number)
     parts: list[Any] = []
+    here, step = 0, 1
     cpu, wall = time.process_time_ns(), time.perf_counter_ns()
     stop = wall + int(seconds * 1e9)
-    while len(parts) < runs or (len(parts) < most and time.perf_counter_ns() < stop):
-        parts.append(run(done + BACK + len(parts)))
+    while here < runs or (here < most and time.perf_counter_ns() < stop):
+        taken = run(done + BACK + here)
+        if here % step == 0:
+            parts.append(taken)
+        here += 1
+        if len(parts) >= 2 * request["keep"]:  # however long it takes, memory stays bounded
+            parts, step = parts[::2], 2 * step
     wall, cpu = time.perf_counter_ns() - wall, time.process_time_ns() - cpu
     gc.enable()
-    step = -(-len(parts) // request["keep"])
+    thin = max(1, -(-len(parts) // request["keep"]))
     return {
-        "parts_ms": [[part / 1e6 for part in row] for row in parts[::step]],
-        "runs": len(parts),
-        "all_runs": len(parts) + BACK,
+        "parts_ms": [[part / 1e6 for part in row] for row in parts[::thin]],
+        "runs": here,
+        "all_runs": here + BACK,
         "wall_ms": wall / 1e6,
         "cpu_ms": cpu / 1e6,
     }

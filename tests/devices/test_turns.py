@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from edgekit.bundle import open_bundle
+from edgekit.bundle import write as write_bundle
 from edgekit.devices import select, turns
 from edgekit.devices.child import Child
-from edgekit.errors import EngineError
+from edgekit.errors import EngineError, InputError
 from tests.runtimes import tiny
 from tests.runtimes.telemetry_boards import write
 
@@ -46,7 +47,7 @@ def test_seconds_are_reached_and_bounded(bundle: Path) -> None:
     assert sum(part["runs"] for part in only.slices) > 3
     with Child(jobs(bundle, 1)[0]) as child:
         found = child.slice(1, 60.0, most=50, keep=10)
-    assert found["runs"] == 50 and len(found["parts_ms"]) == 10
+    assert found["runs"] == 50 and 5 <= len(found["parts_ms"]) <= 10
 
 
 def test_little_memory_means_one_after_the_other(bundle: Path, tmp_path: Path) -> None:
@@ -71,6 +72,21 @@ def test_a_process_that_ends_early(bundle: Path, monkeypatch: pytest.MonkeyPatch
     assert taken[0] is None and taken[1] is not None
     ((choice, cause),) = broken.items()
     assert choice.engine == "onnxruntime" and "signal 9" in cause
+
+
+def test_what_was_asked_for_wrongly_ends_it_all(bundle: Path) -> None:
+    given = [{**job, "file": "models/none.onnx"} for job in jobs(bundle, 1, 2)]
+    with pytest.raises(InputError, match=r"none\.onnx"):
+        turns.in_turns(given, 2, 0.0)
+
+
+def test_where_nothing_can_be_loaded(bundle: Path, tmp_path: Path) -> None:
+    opened, broken = open_bundle(bundle), tmp_path / "broken.edge"
+    files: dict[str, Path | bytes] = {one.path: bundle / one.path for one in opened.manifest.files}
+    write_bundle(broken, opened.manifest, files | {tiny.ONNX: b"not a model"})
+    given = [{**job, "bundle": str(broken)} for job in jobs(bundle, 1, 2)]
+    taken, causes = turns.in_turns(given, 2, 0.0)
+    assert taken == [None, None] and [choice.engine for choice in causes] == ["onnxruntime"]
 
 
 def test_what_a_process_says_last(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

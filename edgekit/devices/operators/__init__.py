@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 # The engines' names of operators, in small letters, by what they do: their beginnings.
 _KINDS = {
-    "quantize": "quantize dequantize dynamicquantize fakequantize qlinearadd",
-    "matmul": "matmul gemm fusedmatmul fusedgemm fullyconnected qgemm qlinearmatmul dynamicquantizematmul einsum",
-    "convolution": "conv fusedconv groupconvolution convolution qlinearconv nhwcconv depthwise",
+    "quantize": "quantize dequantize dynamicquantize fakequantize",
+    "matmul": "matmul gemm fusedmatmul fusedgemm fullyconnected qgemm dynamicquantizematmul einsum",
+    "convolution": "conv fusedconv groupconvolution convolution nhwcconv depthwise",
     "attention": "attention multiheadattention scaleddotproductattention scaledattn qattention",
     "normalise": "layernorm simplifiedlayernorm skiplayernorm embedlayernorm batchnorm mvn rms lpnorm instancenorm",
     "softmax": "softmax logsoftmax",
@@ -35,7 +35,7 @@ class Timed(NamedTuple):
 
 def kind_of(op: str) -> str:
     """What an operator does, in the same word for every engine: the longest beginning that is known decides."""
-    name = op.lower().replace("_", "")
+    name = op.lower().replace("_", "").removeprefix("qlinear")
     fits = [(len(begin), kind) for kind, begins in _KINDS.items() for begin in begins.split() if name.startswith(begin)]
     return max(fits)[1] if fits else "other"
 

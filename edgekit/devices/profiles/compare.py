@@ -13,6 +13,7 @@ from edgekit.devices.stats import Floats, block_length, median_draws
 KEY = ("engine", "file", "threads", "batch", "tower", "length")
 LEAST_BLOCKS = 8
 ALPHA = 0.05
+BUSY = 0.25  # load over processors
 # What changes from run to run says nothing below these steps.
 _STEPS = {"load_average": 0.5, "temperature_c": 5.0, "memory_mb": 1.0}
 _NONE = "no difference shown"
@@ -21,7 +22,8 @@ _NONE = "no difference shown"
 def compare(a: dict[str, Any], b: dict[str, Any], margin: float = 0.05) -> dict[str, Any]:
     """``differences``: what was not the same around them; ``rows``: both medians and the ratio b / a of each row.
 
-    ``a`` and ``b`` as :func:`edgekit.devices.profiles.read` gives them. A row's 95 % interval of the ratio is a
+    ``a`` and ``b`` as :func:`edgekit.devices.profiles.read` gives them. ``busy``: those of the two that began under a
+    load above a quarter of the processors; what is different may be that. A row's 95 % interval of the ratio is a
     bootstrap of blocks of both series; ``p`` is Mann and Whitney's, of medians of such blocks, which hardly resemble
     their neighbours, and corrected for the number of rows (Holm, Scandinavian Journal of Statistics 6(2), 1979).
     ``verdict`` is "slower" or "faster" where ``p`` is below 0.05 and the whole interval lies more than ``margin``
@@ -35,6 +37,7 @@ def compare(a: dict[str, Any], b: dict[str, Any], margin: float = 0.05) -> dict[
         row["verdict"] = row["verdict"] or _verdict(row, margin)
     return {
         "margin": margin,
+        "busy": [name for name, one in (("a", a), ("b", b)) if _busy(one["environment"])],
         "differences": list(_differences(a, b)),
         "rows": rows,
         "only_a": [_named(row) for key, row in first.items() if key not in second],
@@ -105,6 +108,11 @@ def _verdict(row: dict[str, Any], margin: float) -> str:
     if row["low"] > 1 + margin:
         return "slower"
     return "faster" if row["high"] < 1 / (1 + margin) else _NONE
+
+
+def _busy(environment: dict[str, Any]) -> bool:
+    load, cpus = environment["load_average"], environment["cpus"]
+    return bool(load and cpus and load[0] > BUSY * cpus)
 
 
 def _named(row: dict[str, Any]) -> dict[str, Any]:

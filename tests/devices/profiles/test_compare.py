@@ -87,5 +87,13 @@ def test_what_differs_around_them() -> None:
         "versions.onnxruntime": ("1.27.0", "1.28.0"),
         "versions.numpy": (None, "2.0.0"),
     }
+    assert found["busy"] == []
     assert [each["length"] for each in found["only_a"]] == [32]
     assert [each["threads"] for each in found["only_b"]] == [2]
+
+
+def test_a_busy_machine_is_told() -> None:
+    quiet, busy = profile(), profile()
+    quiet["environment"] |= {"cpus": 4, "load_average": [0.9, 3.0, 3.0]}
+    busy["environment"] |= {"cpus": 4, "load_average": [1.1, 0.0, 0.0]}
+    assert profiles.compare(*(profiles.read(json.dumps(each).encode()) for each in (quiet, busy)))["busy"] == ["b"]
