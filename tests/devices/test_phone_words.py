@@ -24,8 +24,10 @@ PAGE = Path(__file__).resolve().parents[2] / "edgekit/devices/browser/page"
 TEXTS = [
     "a charming, funny film", "", "   ", "don't you'll he's I'VE", "Café naïve ÅNGSTRÖM", "ΣΑΣ ΟΔΟΣ", "İstanbul ǅ ﬁ",
     "12,345.67 ½ ² Ⅷ", "日本語 の text 漢字", "😀 smile 👨‍👩‍👧 🇩🇪", "tab\tnew\nline\r\nend\u00a0x\u3000y\u2028z",
-    "zero\u200bwidth \ufeffbom soft\u00adhyphen", "\x00\x07\ufffd\x85", "[MASK] a [SEP]b [CLS]", "<|endoftext|> hi<|startoftext|>",
-    "x" * 120, "ab" * 60 + " c", "e\u0301 e\u0302\u0323", "ＡＢＣ１２３", "–—‘’“”…", "a_b-c/d\\e|f~g`h^i$j+k=l<m>n", "𝔘𝔫𝔦 𐐀𐐨 𝟙",
+    "zero\u200bwidth \ufeffbom soft\u00adhyphen", "\x00\x07\ufffd\x85", "[MASK] a [SEP]b [CLS]",
+    "<|endoftext|> hi<|startoftext|>",
+    "x" * 120, "ab" * 60 + " c", "e\u0301 e\u0302\u0323", "ＡＢＣ１２３",
+    "–—‘’“”…", "a_b-c/d\\e|f~g`h^i$j+k=l<m>n", "𝔘𝔫𝔦 𐐀𐐨 𝟙",
 ]  # fmt: skip
 
 
