@@ -77,4 +77,4 @@ function difference(golden, found) {
   return [largest, (dot + 1e-12) / (Math.sqrt(a * b) + 1e-12)];
 }
 
-const number = (value) => (Number.isFinite(value) ? value.toPrecision(3) : "infinite");
+const number = (value) => (Number.isFinite(value) ? (value > 0 && value < 1e-3 ? value.toExponential(1) : value.toPrecision(3)) : "infinite");
