@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -101,6 +102,25 @@ def test_engines_that_are_not_there(edgekit: Edgekit, small_bundle: Path, tmp_pa
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
     done = edgekit("phone", small_bundle, "--web-engines", tmp_path)
     assert done.code == 2 and "npm pack onnxruntime-web@" in done.error
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_the_code_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgekit.cli import phone
+
+    shown = {}
+    for address in ("http://192.168.1.5:8765/#abc", "https://192.168.1.5:8765/#abd"):
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        phone._show(address, "AB:CD" if "https" in address else "")
+        shown[address] = sys.stderr.getvalue()  # type: ignore[attr-defined]
+        assert address in shown[address] and "works once" in shown[address]
+    codes = [text.partition("Open on")[0] for text in shown.values()]
+    assert all(code.count("\n") > 10 and "\u2580" in code for code in codes) and codes[0] != codes[1]
+    assert "AB:CD" in shown[address] and "AB:CD" not in shown["http://192.168.1.5:8765/#abc"]
 
 
 @contextmanager
