@@ -94,7 +94,7 @@ def test_the_first_profile_ends_it(
 def test_what_is_wrong_is_one_line(
     edgekit: Edgekit, small_bundle: Path, stand_ins: None, flags: tuple[str, ...], told: str
 ) -> None:
-    done = edgekit("phone", small_bundle, "--port", "0", *flags)
+    done = edgekit("phone", small_bundle, "--port", "0", "--host", "127.0.0.1", *flags)
     assert done.code == 2 and told in done.error
 
 
