@@ -86,6 +86,8 @@ def command(
         overwrite=overwrite,
         told=told,
     )
+    if host is None and server.server_name == "127.0.0.1":
+        say("This machine has no address on a local network, so nothing else can open the page.")
     with server:
         _show(server.address, server.fingerprint)
         try:

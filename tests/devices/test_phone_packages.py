@@ -91,7 +91,7 @@ def test_other_contents_are_refused(package: Package, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         open_web_files(tmp_path)
     (tmp_path / package.tarball).unlink()
-    with pytest.raises(InputError, match="npm pack @some/one@1.2.3"):
+    with pytest.raises(InputError, match=r"npm pack @some/one@1\.2\.3"):
         open_web_files(tmp_path)
 
 

@@ -321,13 +321,14 @@ def test_https_with_a_certificate_of_its_own(small_bundle: Path, stand_ins: WebF
 
 
 def test_a_client_that_stalls_holds_up_nobody(small_bundle: Path, stand_ins: WebFiles, tmp_path: Path) -> None:
-    with PhoneServer(open_bundle(small_bundle), stand_ins, tmp_path, https=True) as server:
-        with socket.create_connection(("127.0.0.1", server.server_port)):  # says nothing, not even hello
-            context = ssl.create_default_context(
-                cadata=ssl.get_server_certificate(("127.0.0.1", server.server_port), timeout=20)
-            )
-            connection = http.client.HTTPSConnection("127.0.0.1", server.server_port, context=context, timeout=20)
-            assert Phone(server, connection).ask("GET", "/")[0] == 200
+    with (
+        PhoneServer(open_bundle(small_bundle), stand_ins, tmp_path, https=True) as server,
+        socket.create_connection(("127.0.0.1", server.server_port)),  # says nothing, not even hello
+    ):
+        certificate = ssl.get_server_certificate(("127.0.0.1", server.server_port), timeout=20)
+        context = ssl.create_default_context(cadata=certificate)
+        connection = http.client.HTTPSConnection("127.0.0.1", server.server_port, context=context, timeout=20)
+        assert Phone(server, connection).ask("GET", "/")[0] == 200
 
 
 def test_what_cannot_be_served(small_bundle: Path, stand_ins: WebFiles, server: PhoneServer, tmp_path: Path) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
-import subprocess
 import sys
 import unicodedata
 from pathlib import Path
@@ -19,34 +17,16 @@ from tokenizers import Tokenizer
 from edgekit.bundle.tensors import write_tensors
 from edgekit.distill.clip_bpe import train_clip_bpe
 from edgekit.runtimes.vision import ImagePreprocessor, ImageSpec
+from tests.devices.page import run_page
 
-PAGE = Path(__file__).resolve().parents[2] / "edgekit/devices/browser/page"
 TEXTS = [
     "a charming, funny film", "", "   ", "don't you'll he's I'VE", "Café naïve ÅNGSTRÖM", "ΣΑΣ ΟΔΟΣ", "İstanbul ǅ ﬁ",
     "12,345.67 ½ ² Ⅷ", "日本語 の text 漢字", "😀 smile 👨‍👩‍👧 🇩🇪", "tab\tnew\nline\r\nend\u00a0x\u3000y\u2028z",
-    "zero\u200bwidth \ufeffbom soft\u00adhyphen", "\x00\x07\ufffd\x85", "[MASK] a [SEP]b [CLS]", "<|endoftext|> hi<|startoftext|>",
-    "x" * 120, "ab" * 60 + " c", "e\u0301 e\u0302\u0323", "ＡＢＣ１２３", "–—‘’“”…", "a_b-c/d\\e|f~g`h^i$j+k=l<m>n", "𝔘𝔫𝔦 𐐀𐐨 𝟙",
+    "zero\u200bwidth \ufeffbom soft\u00adhyphen", "\x00\x07\ufffd\x85", "[MASK] a [SEP]b [CLS]",
+    "<|endoftext|> hi<|startoftext|>",
+    "x" * 120, "ab" * 60 + " c", "e\u0301 e\u0302\u0323", "ＡＢＣ１２３",
+    "–—‘’“”…", "a_b-c/d\\e|f~g`h^i$j+k=l<m>n", "𝔘𝔫𝔦 𐐀𐐨 𝟙",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def node() -> str:
-    found = shutil.which("node")
-    if found is None:
-        pytest.skip("needs node, to run the page's own code")
-    return found
-
-
-def run_page(node: str, folder: Path, code: str, *files: Path) -> Any:
-    """What ``code`` prints as JSON; it may import the page's modules, and has the ``files`` as process.argv[2...]."""
-    for path in PAGE.glob("*.js"):
-        shutil.copyfile(path, folder / path.name)
-    (folder / "package.json").write_text('{"type": "module"}')
-    (folder / "main.js").write_text('import fs from "node:fs";\n' + code)
-    command = [node, str(folder / "main.js"), *map(str, files)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout)
 
 
 CUT = """
@@ -66,32 +46,32 @@ def everything() -> list[str]:
     return [f"a{one}b {one}'s {one}{one}" for one in kept]
 
 
-def compare(node: str, folder: Path, tokenizer: Tokenizer, texts: list[str]) -> None:
+def compare(folder: Path, tokenizer: Tokenizer, texts: list[str]) -> None:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     (folder / "tokenizer.json").write_text(tokenizer.to_str(), "utf-8")
     (folder / "texts.json").write_text(json.dumps(texts))
-    found = run_page(node, folder, CUT, folder / "tokenizer.json", folder / "texts.json")
+    found = run_page(folder, CUT, folder / "tokenizer.json", folder / "texts.json")
     expected = [one.ids for one in tokenizer.encode_batch(texts)]
     wrong = [text for text, mine, theirs in zip(texts, found, expected, strict=True) if mine != theirs]
     assert wrong == []
 
 
-def test_word_pieces_are_those_of_tokenizers(node: str, minilm: Path, tmp_path: Path) -> None:
-    compare(node, tmp_path, Tokenizer.from_file(str(minilm / "tokenizer.json")), TEXTS + everything())
+def test_word_pieces_are_those_of_tokenizers(minilm: Path, tmp_path: Path) -> None:
+    compare(tmp_path, Tokenizer.from_file(str(minilm / "tokenizer.json")), TEXTS + everything())
 
 
-def test_clip_pieces_are_those_of_tokenizers(node: str, tmp_path: Path) -> None:
+def test_clip_pieces_are_those_of_tokenizers(tmp_path: Path) -> None:
     learnt = train_clip_bpe([*TEXTS, "the quick brown fox jumps over the lazy dog, and the dog sleeps"] * 9, 1200)
-    compare(node, tmp_path, learnt, TEXTS + everything())
+    compare(tmp_path, learnt, TEXTS + everything())
 
 
-def test_real_reviews(node: str, minilm: Path, shared_data: Path, tmp_path: Path) -> None:
+def test_real_reviews(minilm: Path, shared_data: Path, tmp_path: Path) -> None:
     file = next(iter(sorted((shared_data / "text").rglob("*.tsv"))), None)
     if file is None:
         pytest.skip(f"no .tsv below {shared_data}/text")
     texts = file.read_text("utf-8", errors="replace").splitlines()[:2000]
-    compare(node, tmp_path, Tokenizer.from_file(str(minilm / "tokenizer.json")), texts)
+    compare(tmp_path, Tokenizer.from_file(str(minilm / "tokenizer.json")), texts)
 
 
 @pytest.mark.parametrize(
@@ -105,11 +85,11 @@ def test_real_reviews(node: str, minilm: Path, shared_data: Path, tmp_path: Path
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_another_kind_is_left_to_the_host(node: str, minilm: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+def test_another_kind_is_left_to_the_host(minilm: Path, tmp_path: Path, change: dict[str, Any]) -> None:
     file = json.loads((minilm / "tokenizer.json").read_text("utf-8"))
     (tmp_path / "tokenizer.json").write_text(json.dumps({**file, **change}))
     (tmp_path / "texts.json").write_text("[]")
-    assert run_page(node, tmp_path, CUT, tmp_path / "tokenizer.json", tmp_path / "texts.json") is None
+    assert run_page(tmp_path, CUT, tmp_path / "tokenizer.json", tmp_path / "texts.json") is None
 
 
 RESIZE = """
@@ -129,7 +109,7 @@ SPECS = [
 SIZES = [(64, 48), (48, 64), (300, 41), (640, 480), (7, 9), (224, 224), (1, 1), (225, 223)]
 
 
-def test_pictures_are_those_of_the_runtime(node: str, tmp_path: Path) -> None:
+def test_pictures_are_those_of_the_runtime(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     cases, expected = [], []
     for number, (width, height) in enumerate(SIZES):
@@ -143,7 +123,7 @@ def test_pictures_are_those_of_the_runtime(node: str, tmp_path: Path) -> None:
             cases.append({**shape, "pixels": base64.b64encode(given.tobytes()).decode()})
             expected.append(ImagePreprocessor(spec)(pixels))
     (tmp_path / "cases.json").write_text(json.dumps(cases))
-    found = run_page(node, tmp_path, RESIZE, tmp_path / "cases.json")
+    found = run_page(tmp_path, RESIZE, tmp_path / "cases.json")
     for case, text, values in zip(cases, found, expected, strict=True):
         mine = np.frombuffer(base64.b64decode(text), np.float32).reshape(values.shape)
         assert np.abs(mine - values).max() <= 1e-5, {key: case[key] for key in ("width", "height", "spec")}
@@ -158,7 +138,7 @@ console.log(JSON.stringify(Object.fromEntries(plain)));
 """
 
 
-def test_tensors_are_read(node: str, tmp_path: Path) -> None:
+def test_tensors_are_read(tmp_path: Path) -> None:
     tensors = {
         "outputs.a/b": np.array([[0.5, -2.25], [3, 1e-3]], np.float32),
         "ids": np.array([1, 2, 30000], np.int32),
@@ -167,7 +147,7 @@ def test_tensors_are_read(node: str, tmp_path: Path) -> None:
         "long": np.array([-(2**40)], np.int64),
     }
     (tmp_path / "x.safetensors").write_bytes(write_tensors(tensors))
-    found = run_page(node, tmp_path, READ, tmp_path / "x.safetensors")
+    found = run_page(tmp_path, READ, tmp_path / "x.safetensors")
     assert set(found) == set(tensors)
     for name, array in tensors.items():
         assert found[name]["shape"] == list(array.shape)

@@ -23,7 +23,7 @@ export function readGolden(buffer) {
 export async function check(model, towers, about, golden) {
   const checks = [];
   const texts = about.golden.texts;
-  if (model.words && towers.image === undefined) {
+  if (model.words && (towers.text ?? towers[""])) {
     const other = texts.filter((text, i) => JSON.stringify(model.windows(text).map(({ ids }) => ids)) !== JSON.stringify(golden.ids(i)));
     const detail = other.length ? `${other.length} of ${texts.length} texts give other token ids` : `${texts.length} texts give the golden token ids`;
     checks.push({ name: "tokenizer", ok: !other.length, detail });
@@ -77,4 +77,4 @@ function difference(golden, found) {
   return [largest, (dot + 1e-12) / (Math.sqrt(a * b) + 1e-12)];
 }
 
-const number = (value) => (Number.isFinite(value) ? value.toPrecision(3) : "infinite");
+const number = (value) => (Number.isFinite(value) ? (value > 0 && value < 1e-3 ? value.toExponential(1) : value.toPrecision(3)) : "infinite");

@@ -2,6 +2,7 @@
 
 const BLOCK = 5; // runs; two neighbouring blocks whose medians differ by less than LEVEL are level
 const LEVEL = 0.05;
+const LONGEST_MS = 10_000; // of a warm-up, on slow phones
 const MOST_RUNS = 5000;
 
 export const median = (values) => {
@@ -14,8 +15,9 @@ export const median = (values) => {
 export async function measure(once, { runs, seconds, warmup }, tell) {
   const first = sum(await once());
   const before = [];
+  const until = performance.now() + LONGEST_MS;
   let stable = warmup === 0;
-  while (before.length < warmup && !stable) {
+  while (before.length < warmup && !stable && performance.now() < until) {
     before.push(sum(await once()));
     if (before.length >= 2 * BLOCK && before.length % BLOCK === 0) {
       const [older, newer] = [median(before.slice(-2 * BLOCK, -BLOCK)), median(before.slice(-BLOCK))];

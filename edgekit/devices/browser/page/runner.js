@@ -98,10 +98,10 @@ export class Runner {
     const { task, settings } = this.about;
     const few = task.fixed_length ? [] : LENGTHS.filter((length) => length <= task.max_length);
     const lengths = settings.lengths.length ? settings.lengths : few.length ? few : [task.max_length];
-    const texts = lengths.map((length) => ({ length, ...this.sample(length) }));
+    const texts = () => lengths.map((length) => ({ length, ...this.sample(length) }));
     const towers = this.towers(model);
-    if ("" in towers) return texts;
-    return [{ tower: "image", length: null, tokens: null }, ...(towers.text ? texts.map((one) => ({ ...one, tower: "text" })) : [])];
+    if ("" in towers) return texts();
+    return [{ tower: "image", length: null, tokens: null }, ...(towers.text ? texts().map((one) => ({ ...one, tower: "text" })) : [])];
   }
 
   // A text of about `length` tokens out of the golden texts' words; where the page cannot cut texts, golden ids.

@@ -59,7 +59,7 @@ function check(name, parts) {
 
 function table(name, rows) {
   const cells = (kind, texts) => element("tr", {}, ...texts.map((text) => element(kind, { textContent: text, ...(kind === "th" && { scope: "col" }) })));
-  const caption = element("caption", {}, name, " ", element("small", { textContent: `loaded in ${Math.round(rows[0].load_ms)} ms` }));
+  const caption = element("caption", {}, name, " ", element("small", { textContent: `loaded in ${(rows[0].load_ms / 1000).toFixed(1)} s` }));
   const body = rows.map((row) => cells("td", [words(row), ms(row.first_ms), ms(row.p50_ms), ms(row.p95_ms), ms(row.max_ms)]));
   return element("table", {}, caption, element("thead", {}, cells("th", ["ms for", "first", "p50", "p95", "max"])), element("tbody", {}, ...body));
 }
