@@ -22,7 +22,7 @@ def summary_rows(boards: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
         rows.append(
             {
                 "board": board["title"],
-                "basis": board["basis"],
+                "basis": board["basis"] + (", another bundle" if board["of"] == "other" else ""),
                 "ran": ran(row),
                 "input": given(row),
                 "p50": time(board, row, "p50_ms"),

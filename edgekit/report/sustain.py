@@ -55,7 +55,7 @@ def curves(sustain: dict[str, Any]) -> list[Curve]:
             Curve(
                 title,
                 f"From {show(known[0])} at the start to {show(known[-1])} at the end; "
-                f"least {show(min(known))}, most {show(max(known))}" + (_throttled(flags) if flags else "") + ".",
+                f"least {show(min(known))}, most {show(max(known))}{_throttled(flags) if not found else ''}.",
                 _path(points),
                 bands,
                 x.ticks(6, lambda value: f"{value:g} s"),
@@ -81,6 +81,8 @@ def summary(sustain: dict[str, Any]) -> str:
 
 def _throttled(flags: Sequence[Any]) -> str:
     known = [flag for flag in flags if flag is not None]
+    if not flags:
+        return ""
     if not known:
         return "; whether it throttled is not known"
     return f"; throttled in {sum(map(bool, known))} of {len(known)} readings" if any(known) else "; never throttled"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from edgekit.report.axes import spanning
 from edgekit.report.board_rows import bound_rows
 from edgekit.report.histogram import histogram
 from edgekit.report.pareto import Version, frontier, versions
+from edgekit.report.words import sections
 from tests.report.profiles import ODD, operators, profile, row, sustained
 
 
@@ -69,7 +71,8 @@ def test_profiles_of_other_bundles_say_so_and_count_for_nothing(small_bundle: Pa
     data = read(small_bundle, [other])
     for shown in forms([data]):
         assert "of another bundle (older.edge)" in shown and "/home/me" not in shown
-    assert not any(ODD == one.ms for one in versions(data))
+        assert "measured, another bundle" in shown
+    assert not any(one.ms == ODD for one in versions(data))
     budget = {"bounds": [{"bound": "p95<=1ms", "limit": 1.0}]}
     assert bound_rows(budget, data["boards"]) == []
     unnamed = profile(small_bundle, bundle_sha256="")
@@ -124,6 +127,25 @@ def test_hostile_profiles_are_text(small_bundle: Path) -> None:
         assert "<script" not in shown and "FAILED" in shown
     rows = [line for line in markdown([read(small_bundle, [board])]).splitlines() if line.startswith("| &lt;script")]
     assert rows and all(line.endswith(" |") for line in rows)
+
+
+def test_commands_of_the_page(small_bundle: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = re.findall(r"^\$ edgekit (report .+)$", (root / "docs/report.md").read_text(), flags=re.MULTILINE)
+    assert len(commands) >= 3
+    for name in ("sentiment", "other"):
+        shutil.copytree(small_bundle, tmp_path / f"build/{name}.edge")
+    for name in ("here", "pi5", "pixel7"):
+        (tmp_path / f"build/sentiment.{name}.profile.json").write_text(json.dumps(profile(small_bundle, board=name)))
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        assert run(shlex.split(command)) == 0, command
+    assert (tmp_path / "build/sentiment.report.html").is_file() and (tmp_path / "build/boards.html").is_file()
+
+
+def test_headings_of_the_page_are_those_of_the_report(small_bundle: Path, root: Path) -> None:
+    page = (root / "docs/report.md").read_text()
+    for _, heading in sections(read(small_bundle, [profile(small_bundle)])):
+        assert f"| {heading} |" in page, heading
 
 
 def test_the_command_line_takes_profiles(
