@@ -21,6 +21,7 @@ from edgekit.report.axes import spanning
 from edgekit.report.board_rows import bound_rows
 from edgekit.report.histogram import histogram
 from edgekit.report.pareto import Version, frontier, versions
+from edgekit.report.sustain import curves
 from edgekit.report.words import sections
 from tests.report.profiles import ODD, operators, profile, row, sustained
 
@@ -34,7 +35,12 @@ def test_a_measured_board_is_shown_whole(small_bundle: Path) -> None:
     for shown in forms([read(small_bundle, [{**board, "board_title": "Raspberry Pi 5"}])]):
         for words in (
             *("Raspberry Pi 5", "12.5 ms", "61.5 MB", "32 tokens", "over ssh", "2026-11-22 12:00 UTC", "matched"),
-            *("p50 of the first minute 10 ms, of the last 15 ms: 1.50×", "throttled in 2 of 4 readings", "81.5 °C"),
+            "It answered there as recorded",
+            *(
+                "10 min 00 s: p50 of the first minute 10 ms, of the last 15 ms: 1.50×",
+                "throttled in 2 of 4 readings",
+                "81.5 °C",
+            ),
             *("Not measured, since nothing shows it there: clock", "MatMulInteger", "Fallback 25.0 %"),
             *("Measured on Raspberry Pi 5 (Cortex-A76)", "Not measured there: energy"),
         ):
@@ -124,7 +130,7 @@ def test_hostile_profiles_are_text(small_bundle: Path) -> None:
     checks = {"ok": False, "checks": [{"name": nasty, "ok": False, "detail": nasty}]}
     board = profile(small_bundle, board=nasty, environment={"cpu": nasty, "os": nasty}, failed=failed, verified=checks)
     for shown in forms([read(small_bundle, [board])]):
-        assert "<script" not in shown and "FAILED" in shown
+        assert "<script" not in shown and "FAILED" in shown and "It did NOT answer there as recorded." in shown
     rows = [line for line in markdown([read(small_bundle, [board])]).splitlines() if line.startswith("| &lt;script")]
     assert rows and all(line.endswith(" |") for line in rows)
 
@@ -146,6 +152,13 @@ def test_headings_of_the_page_are_those_of_the_report(small_bundle: Path, root: 
     page = (root / "docs/report.md").read_text()
     for _, heading in sections(read(small_bundle, [profile(small_bundle)])):
         assert f"| {heading} |" in page, heading
+
+
+def test_a_stretch_of_throttling_is_one_band() -> None:
+    [latency, heat] = curves(sustained(10.0))
+    assert len(latency.bands) == 1 and latency.bands == heat.bands
+    assert latency.bands[0][0] < latency.bands[0][1] <= 452
+    assert heat.path.count("M") == 2, "a gap where nothing was read"
 
 
 def test_the_command_line_takes_profiles(
