@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shlex
@@ -19,6 +20,7 @@ from edgekit.cli.main import run
 from edgekit.report import html, markdown, read, read_all
 from edgekit.report.axes import spanning
 from edgekit.report.board_rows import bound_rows
+from edgekit.report.compare import compared
 from edgekit.report.histogram import histogram
 from edgekit.report.pareto import Version, frontier, versions
 from edgekit.report.sustain import curves
@@ -89,12 +91,13 @@ def test_each_profile_goes_to_its_own_bundle(small_bundle: Path, tmp_path: Path)
     bundle = open_bundle(small_bundle)
     second = tmp_path / "second.edge"
     files: dict[str, Path | bytes] = {one.path: small_bundle / one.path for one in bundle.manifest.files}
-    bundle.manifest.data["name"] = "another"
-    write_bundle(second, bundle.manifest, files)
+    write_bundle(second, dataclasses.replace(bundle.manifest, data={"name": "another"}), files)
     of_second, by_name = profile(second), profile(second, bundle_sha256="1" * 64)
     found = read_all([small_bundle, second], [of_second, by_name, profile(small_bundle)])
     assert [[board["of"] for board in data["boards"]] for data in found] == [["same"], ["same", "other"]]
+    assert [data["name"] for data in found] == ["small (small.edge)", "small (second.edge)"]
     page, text = forms(found)
+    assert "small (second.edge)" in page
     assert "2 bundles side by side" in page and text.startswith("# Side by side")
     assert page.count("<h1>") == 1
 
@@ -204,3 +207,12 @@ def test_none_beats_those_on_the_frontier(points: list[tuple[float, float]]) -> 
             o for o in found if o.ms <= one.ms and o.value >= one.value and (o.ms, o.value) != (one.ms, one.value)
         ]
         assert any((o.ms, o.value) == (one.ms, one.value) for o in best) == (not beaten)
+
+
+def test_bundles_of_one_metric_and_data_share_a_plot(small_bundle: Path, clip_bundle: Path) -> None:
+    boards = [profile(small_bundle, 30.0), profile(small_bundle, 5.0, board="pi4"), profile(clip_bundle, 9.0)]
+    both = compared(read_all([small_bundle, small_bundle], boards))
+    assert both is not None
+    assert [mark.version.ms for mark in both.marks] == [30.0, 5.0], "packed files, no steps"
+    assert both.best == [2]
+    assert compared(read_all([small_bundle, clip_bundle], boards)) is None, "accuracy and recall are not one axis"
