@@ -22,7 +22,7 @@ def summary_rows(boards: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
         rows.append(
             {
                 "board": board["title"],
-                "basis": board["basis"],
+                "basis": board["basis"] + (", another bundle" if board["of"] == "other" else ""),
                 "ran": ran(row),
                 "input": given(row),
                 "p50": time(board, row, "p50_ms"),
@@ -169,7 +169,7 @@ def told_basis(board: dict[str, Any]) -> str:
     seen = board["environment"]
     machine = f.plain_name(str(seen.get("cpu") or seen.get("user_agent") or board["title"]))
     parts = [machine] if machine in board["title"] else [f"{board['title']} ({machine})"]
-    parts += [str(seen["os"])] if seen.get("os") else []
+    parts += [str(seen[key]) for key in ("browser", "os") if seen.get(key)]
     parts += ["a virtual machine"] if seen.get("virtual") else []
     parts += [_VIA.get(board["via"], board["via"])] if not board["made"] else ["when the bundle was made"]
     parts += [f.when(board["created"])] if board["created"] else []
@@ -197,6 +197,16 @@ def golden(board: dict[str, Any]) -> str:
         return "matched"
     failed = [str(check.get("name")) for check in found.get("checks") or [] if not check.get("ok")]
     return "FAILED: " + ", ".join(failed) if failed else "FAILED"
+
+
+def answers(board: dict[str, Any]) -> str:
+    """What the bundle's own checks said there, in a sentence; empty for the machine that made it."""
+    words = {
+        "made there": "",
+        "not checked": "Whether it answers rightly there was not checked.",
+        "matched": "It answered there as recorded: every check of the bundle held.",
+    }
+    return words.get(golden(board), "It did NOT answer there as recorded.")
 
 
 def ran(row: dict[str, Any]) -> str:
@@ -229,5 +239,5 @@ def _what(row: dict[str, Any]) -> dict[str, str]:
 
 
 def _interval(row: dict[str, Any]) -> str:
-    low, high = row.get("mean_low_ms"), row.get("mean_high_ms")
-    return "" if f.missing(low) or f.missing(high) else f"[{f.short(low)}, {f.short(high)}]"
+    ends = [end for end in (row.get("mean_low_ms"), row.get("mean_high_ms")) if end is not None and not f.missing(end)]
+    return f"[{f.short(ends[0])}, {f.short(ends[1])}]" if len(ends) == 2 else ""

@@ -20,17 +20,17 @@ def comparison_rows(bundles: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
                 "bundle": str(data["name"]),
                 "metric": f"{name.replace('_', ' ')} {f.metric(name, last.get('value'))}".strip(),
                 "budget": _verdict(data["budget"]),
-                "size": f.size(data["size_bytes"]),
+                "bundle size": f.size(data["size_bytes"]),
                 "p50": f.milliseconds(last.get("p50_ms")),
                 "faster than its teacher": f.times(last.get("times_faster")),
-                "measured on": str(data["environment"].get("cpu", "not stated")),
+                "measured on": f.plain_name(str(data["environment"].get("cpu") or "not stated")),
             }
         )
     return rows
 
 
 def compared(bundles: Sequence[dict[str, Any]]) -> pareto.Plot | None:
-    """One picture of the versions of all bundles; None where their metrics or data differ."""
+    """One picture of the packed files of all bundles; None where their metrics or data differ."""
     metrics = {data["result"].get("metric") for data in bundles}
     tested = {data["data"].get("fingerprint") for data in bundles}
     if len(metrics) != 1 or None in metrics or len(tested) != 1:
@@ -39,6 +39,7 @@ def compared(bundles: Sequence[dict[str, Any]]) -> pareto.Plot | None:
         dataclasses.replace(one, series=str(data["name"]), name=f"{data['name']}: {one.name}")
         for data in bundles
         for one in pareto.versions(data)
+        if one.series != pareto.STAGES
     ]
     return pareto.plot(found, str(metrics.pop()))
 

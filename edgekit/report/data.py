@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,8 @@ def read(path: str | Path, profiles: Iterable[dict[str, Any]] = ()) -> dict[str,
 def read_all(paths: Sequence[str | Path], profiles: Iterable[dict[str, Any]] = ()) -> list[dict[str, Any]]:
     """:func:`read` of each of ``paths``; a profile goes to the bundle that it measured.
 
-    That is the one with its hash, else of its name, else the first. Raises BundleError.
+    That is the one with its hash, else of its name, else the first. Bundles of one name get their folder's, and if that
+    is one too their hash's, behind it. Raises BundleError.
     """
     hashes = [_sha256(open_bundle(path, check_hashes=False)) for path in paths]
     given: list[list[dict[str, Any]]] = [[] for _ in paths]
@@ -66,7 +68,13 @@ def read_all(paths: Sequence[str | Path], profiles: Iterable[dict[str, Any]] = (
         same = [i for i, sha256 in enumerate(hashes) if sha256 == profile.get("bundle_sha256")]
         alike = [i for i, path in enumerate(paths) if Path(path).resolve().name == named]
         given[[*same, *alike, 0][0]].append(profile)
-    return [read(path, of) for path, of in zip(paths, given, strict=True)]
+    found = [read(path, of) for path, of in zip(paths, given, strict=True)]
+    for key in ("bundle", "sha256"):
+        counted = Counter(data["name"] for data in found)
+        for data in found:
+            if counted[data["name"]] > 1:
+                data["name"] = f"{data['name']} ({data[key][:80] if key == 'bundle' else data[key][:8]})"
+    return found
 
 
 def stage_rows(stages: Sequence[StageRecord]) -> list[dict[str, Any]]:

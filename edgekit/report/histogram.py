@@ -13,7 +13,7 @@ from edgekit.report import figures as f
 from edgekit.report.axes import Axis, Tick
 
 BINS = 24
-WIDTH, HEIGHT, LEFT, TOP, FLOOR = 300, 120, 10, 24, 94  # user units
+WIDTH, HEIGHT, LEFT, TOP, FLOOR = 300, 120, 20, 24, 94  # user units
 
 
 def histogram(samples: Sequence[float], bins: int = BINS) -> dict[str, Any]:

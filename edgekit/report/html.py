@@ -52,7 +52,7 @@ def _environment() -> Environment:
         *(basis.machine, basis.basis_rows, basis.stage_basis, basis.budget_basis, words.sections),
         *(board_rows.summary_rows, board_rows.latency_rows, board_rows.cost_rows, board_rows.operator_rows),
         *(board_rows.bound_rows, board_rows.memory_bars, board_rows.told_basis, board_rows.warning, board_rows.chosen),
-        *(board_rows.providers, board_rows.unmeasured, board_rows.part_rows),
+        *(board_rows.providers, board_rows.unmeasured, board_rows.part_rows, board_rows.answers),
     ):
         found.globals[function.__name__] = function
     return found
@@ -76,9 +76,11 @@ def size_charts(data: dict[str, Any]) -> list[charts.Chart]:
 
 
 def board_chart(found: Sequence[dict[str, Any]]) -> charts.Chart:
-    """p50 of each board's best row; an emulated one has words for a bar."""
+    """p50 of each board's best row, without those of another bundle; an emulated one has words for a bar."""
     rows = [
-        (one["title"], one["best"].get("p50_ms"), board_rows.time(one, one["best"], "p50_ms"), "kept") for one in found
+        (one["title"], one["best"].get("p50_ms"), board_rows.time(one, one["best"], "p50_ms"), "kept")
+        for one in found
+        if one["of"] != "other"
     ]
     return charts.chart("Latency p50, the best file of each board", rows)
 

@@ -74,7 +74,7 @@ def _reasons(stages: Sequence[dict[str, Any]]) -> str:
 def _budget(data: dict[str, Any]) -> list[str]:
     rows = (
         [
-            f"`{row.get('bound')}`",
+            str(row.get("bound")),
             f.bound_value(row, "found"),
             f.bound_value(row, "limit"),
             "met" if row.get("met") else "**missed**",

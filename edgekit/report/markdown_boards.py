@@ -9,12 +9,15 @@ from edgekit.report import board_rows as rows
 from edgekit.report import sustain, words
 from edgekit.report.tables import dicts, text
 
-_NARROW = ("p95", "max", "jitter")  # the HTML has them
+# Columns that the HTML has and a page of text has no room for.
+_SUMMARY = ("p95",)
+_LATENCY = ("p90", "max", "jitter")
+_COST = ("first", "CPU in use", "after runs", "PSS")
 
 
 def board_sections(boards: Sequence[dict[str, Any]]) -> list[str]:
     """All boards in one table, then each."""
-    found = [dicts([{k: v for k, v in row.items() if k not in _NARROW} for row in rows.summary_rows(boards)])]
+    found = [dicts(_narrow(rows.summary_rows(boards), _SUMMARY))]
     for board in boards:
         found += _board(board)
     return found
@@ -24,6 +27,7 @@ def _board(board: dict[str, Any]) -> list[str]:
     note = "" if board["timed"] else f" ({rows.UNTIMED})"
     found = [f"### {text(board['title'])}{note}", text(rows.told_basis(board))]
     found += [f"**{text(rows.warning(board))}**"] if rows.warning(board) else []
+    found += [rows.answers(board)] if rows.answers(board) else []
     found += [text(rows.chosen(board))] if rows.chosen(board) else []
     found += [
         text(f"Check failed: {check.get('name')}. {check.get('detail') or ''}".strip())
@@ -33,8 +37,8 @@ def _board(board: dict[str, Any]) -> list[str]:
     found += [
         text(f"{one.get('engine')} could not run {one.get('file')}: {one.get('cause')}") for one in board["failed"]
     ]
-    timed = [{k: v for k, v in row.items() if k not in _NARROW} for row in rows.latency_rows(board)]
-    found += [dicts(part) for part in (timed, rows.part_rows(board), rows.cost_rows(board)) if part]
+    timed, costs = _narrow(rows.latency_rows(board), _LATENCY), _narrow(rows.cost_rows(board), _COST)
+    found += [dicts(part) for part in (timed, rows.part_rows(board), costs) if part]
     found += [rows.unmeasured(board)] if rows.unmeasured(board) else []
     if sustain.curves(board["sustain"]):
         told = [f"- {curve.title}: {curve.description}" for curve in sustain.curves(board["sustain"])]
@@ -46,3 +50,7 @@ def _board(board: dict[str, Any]) -> list[str]:
         )
         found.append(dicts(rows.operator_rows(ops)))
     return found
+
+
+def _narrow(table: list[dict[str, str]], without: Sequence[str]) -> list[dict[str, str]]:
+    return [{name: cell for name, cell in row.items() if name not in without} for row in table]

@@ -12,6 +12,7 @@ from edgekit.report.boards import label, reference
 
 WIDTH, HEIGHT = 480, 330  # user units
 LEFT, RIGHT, TOP, FLOOR = 62, 466, 14, 282
+STAGES = "steps"  # the series of those that are not packed
 SERIES = 5  # series that have a colour and a shape of their own; later ones take them again
 _RINGS = (15, 24, 34)  # distances at which a mark's number may stand
 _AROUND = ((1, -1), (-1, -1), (1, 1), (-1, 1), (0, -1.3), (0, 1.3), (1.3, 0), (-1.3, 0))
@@ -67,7 +68,7 @@ def versions(data: dict[str, Any]) -> list[Version]:
     """
     where = f.plain_name(str(data["environment"].get("cpu") or "the machine that made it"))
     found = [
-        Version(str(stage["stage"]), "stages", where, stage["value"], stage["low"], stage["high"], stage["p50_ms"])
+        Version(str(stage["stage"]), STAGES, where, stage["value"], stage["low"], stage["high"], stage["p50_ms"])
         for stage in data["stages"]
         if stage["kept"] and stage["stage"] != "pack" and _number(stage["value"]) and _positive(stage["p50_ms"])
     ]

@@ -9,7 +9,7 @@ from typing import Any
 from edgekit.report import figures as f
 from edgekit.report.axes import Tick, spanning
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, FLOOR = 480, 150, 62, 466, 12, 118  # user units
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, FLOOR = 480, 150, 62, 452, 12, 118  # user units
 _CURVES = (
     ("p50_ms", "Latency p50, ms", f.milliseconds),
     ("temperature_c", "Temperature, °C", lambda value: f"{value:.1f} °C"),
@@ -38,9 +38,8 @@ def curves(sustain: dict[str, Any]) -> list[Curve]:
     x = spanning([t for t in times if t is not None], LEFT, RIGHT, room=0.01)
     throttled = series.get("throttled")
     flags = throttled if isinstance(throttled, list) else []
-    pairs = list(zip(times, times[1:], flags, strict=False))
-    bands = [(x.at(a), x.at(b)) for a, b, on in pairs if on and a is not None and b is not None]
-    found = []
+    bands = [(x.at(a), x.at(b)) for a, b in _spans(times, flags)]
+    found: list[Curve] = []
     for key, title, show in _CURVES:
         values = _numbers(series.get(key))
         known = [value for value in values if value is not None]
@@ -55,7 +54,7 @@ def curves(sustain: dict[str, Any]) -> list[Curve]:
             Curve(
                 title,
                 f"From {show(known[0])} at the start to {show(known[-1])} at the end; "
-                f"least {show(min(known))}, most {show(max(known))}" + (_throttled(flags) if flags else "") + ".",
+                f"least {show(min(known))}, most {show(max(known))}{_throttled(flags) if not found else ''}.",
                 _path(points),
                 bands,
                 x.ticks(6, lambda value: f"{value:g} s"),
@@ -73,14 +72,37 @@ def summary(sustain: dict[str, Any]) -> str:
         return ""
     window = sustain.get("window_s")
     span = "minute" if window in (None, 60) else f.seconds(window)
-    text = f"p50 of the first {span} {f.milliseconds(first)}, of the last {f.milliseconds(last)}: {f.times(ratio)}"
+    text = _what(sustain) + f"p50 of the first {span} {f.milliseconds(first)}, of the last {f.milliseconds(last)}: "
+    text += f.times(ratio)
     missing = [name for key, name in (("temperature_c", "temperature"), ("frequency_mhz", "clock"))
                if not any(value is not None for value in _numbers((sustain.get("series") or {}).get(key)))]  # fmt: skip
     return text + (f". Not measured, since nothing shows it there: {', '.join(missing)}." if missing else ".")
 
 
+def _what(sustain: dict[str, Any]) -> str:
+    """What ran and how long, with a colon after it."""
+    parts = [str(sustain[key]) for key in ("engine", "file") if sustain.get(key)]
+    threads, seconds = sustain.get("threads"), sustain.get("seconds")
+    parts += [f"{threads} thread{'s' * (threads != 1)}"] if isinstance(threads, int) else []
+    parts += [f.seconds(seconds)] if isinstance(seconds, int | float) else []
+    return f"{', '.join(parts)}: " if parts else ""
+
+
+def _spans(times: Sequence[float | None], flags: Sequence[Any]) -> list[tuple[float, float]]:
+    """From-to of each stretch of readings in which it throttled, up to the next reading; seconds."""
+    spans: list[tuple[float, float]] = []
+    for start, end, on in zip(times, times[1:], flags, strict=False):
+        if on and start is not None and end is not None:
+            if spans and spans[-1][1] == start:
+                start = spans.pop()[0]
+            spans.append((start, end))
+    return spans
+
+
 def _throttled(flags: Sequence[Any]) -> str:
     known = [flag for flag in flags if flag is not None]
+    if not flags:
+        return ""
     if not known:
         return "; whether it throttled is not known"
     return f"; throttled in {sum(map(bool, known))} of {len(known)} readings" if any(known) else "; never throttled"

@@ -26,7 +26,7 @@ LEADS = {
     "means pauses.",
     "memory": "The most memory that the process held, with Python and the engine in it.",
     "sustained": "A long run without a pause. A board that gets too hot lowers its clock: the latency then rises and "
-    "the clock falls. Bands mark where it throttled.",
+    "the clock falls. Bands mark where it throttled; the scales do not start at 0.",
     "operators": "Where the time of one inference goes, by operator, and on which processor it ran.",
     "engines": "The same model in a file for each engine, the preferred one first; a board needs only one of them.",
     "size": "What the bytes of the bundle are. A board copies the files of one engine only.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -133,7 +134,7 @@ def test_headings_and_landmarks(pages: list[Page]) -> None:
         assert len(page.all("main")) == 1 and all(one.get("aria-label") for one in page.all("nav"))
         levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
         assert levels[0] == 1 and levels.count(1) == 1
-        assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False)), "a level is skipped"
+        assert all(after - before <= 1 for before, after in pairwise(levels)), "a level is skipped"
 
 
 def test_every_section_says_what_it_shows_and_on_what_basis(small_bundle: Path) -> None:

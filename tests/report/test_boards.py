@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,11 @@ from edgekit.cli.main import run
 from edgekit.report import html, markdown, read, read_all
 from edgekit.report.axes import spanning
 from edgekit.report.board_rows import bound_rows
+from edgekit.report.compare import compared
 from edgekit.report.histogram import histogram
 from edgekit.report.pareto import Version, frontier, versions
+from edgekit.report.sustain import curves
+from edgekit.report.words import sections
 from tests.report.profiles import ODD, operators, profile, row, sustained
 
 
@@ -32,7 +37,12 @@ def test_a_measured_board_is_shown_whole(small_bundle: Path) -> None:
     for shown in forms([read(small_bundle, [{**board, "board_title": "Raspberry Pi 5"}])]):
         for words in (
             *("Raspberry Pi 5", "12.5 ms", "61.5 MB", "32 tokens", "over ssh", "2026-11-22 12:00 UTC", "matched"),
-            *("p50 of the first minute 10 ms, of the last 15 ms: 1.50×", "throttled in 2 of 4 readings", "81.5 °C"),
+            "It answered there as recorded",
+            *(
+                "10 min 00 s: p50 of the first minute 10 ms, of the last 15 ms: 1.50×",
+                "throttled in 2 of 4 readings",
+                "81.5 °C",
+            ),
             *("Not measured, since nothing shows it there: clock", "MatMulInteger", "Fallback 25.0 %"),
             *("Measured on Raspberry Pi 5 (Cortex-A76)", "Not measured there: energy"),
         ):
@@ -69,7 +79,8 @@ def test_profiles_of_other_bundles_say_so_and_count_for_nothing(small_bundle: Pa
     data = read(small_bundle, [other])
     for shown in forms([data]):
         assert "of another bundle (older.edge)" in shown and "/home/me" not in shown
-    assert not any(ODD == one.ms for one in versions(data))
+        assert "measured, another bundle" in shown
+    assert not any(one.ms == ODD for one in versions(data))
     budget = {"bounds": [{"bound": "p95<=1ms", "limit": 1.0}]}
     assert bound_rows(budget, data["boards"]) == []
     unnamed = profile(small_bundle, bundle_sha256="")
@@ -80,12 +91,13 @@ def test_each_profile_goes_to_its_own_bundle(small_bundle: Path, tmp_path: Path)
     bundle = open_bundle(small_bundle)
     second = tmp_path / "second.edge"
     files: dict[str, Path | bytes] = {one.path: small_bundle / one.path for one in bundle.manifest.files}
-    bundle.manifest.data["name"] = "another"
-    write_bundle(second, bundle.manifest, files)
+    write_bundle(second, dataclasses.replace(bundle.manifest, data={"name": "another"}), files)
     of_second, by_name = profile(second), profile(second, bundle_sha256="1" * 64)
     found = read_all([small_bundle, second], [of_second, by_name, profile(small_bundle)])
     assert [[board["of"] for board in data["boards"]] for data in found] == [["same"], ["same", "other"]]
+    assert [data["name"] for data in found] == ["small (small.edge)", "small (second.edge)"]
     page, text = forms(found)
+    assert "small (second.edge)" in page
     assert "2 bundles side by side" in page and text.startswith("# Side by side")
     assert page.count("<h1>") == 1
 
@@ -121,9 +133,35 @@ def test_hostile_profiles_are_text(small_bundle: Path) -> None:
     checks = {"ok": False, "checks": [{"name": nasty, "ok": False, "detail": nasty}]}
     board = profile(small_bundle, board=nasty, environment={"cpu": nasty, "os": nasty}, failed=failed, verified=checks)
     for shown in forms([read(small_bundle, [board])]):
-        assert "<script" not in shown and "FAILED" in shown
+        assert "<script" not in shown and "FAILED" in shown and "It did NOT answer there as recorded." in shown
     rows = [line for line in markdown([read(small_bundle, [board])]).splitlines() if line.startswith("| &lt;script")]
     assert rows and all(line.endswith(" |") for line in rows)
+
+
+def test_commands_of_the_page(small_bundle: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = re.findall(r"^\$ edgekit (report .+)$", (root / "docs/report.md").read_text(), flags=re.MULTILINE)
+    assert len(commands) >= 3
+    for name in ("sentiment", "other"):
+        shutil.copytree(small_bundle, tmp_path / f"build/{name}.edge")
+    for name in ("here", "pi5", "pixel7"):
+        (tmp_path / f"build/sentiment.{name}.profile.json").write_text(json.dumps(profile(small_bundle, board=name)))
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        assert run(shlex.split(command)) == 0, command
+    assert (tmp_path / "build/sentiment.report.html").is_file() and (tmp_path / "build/boards.html").is_file()
+
+
+def test_headings_of_the_page_are_those_of_the_report(small_bundle: Path, root: Path) -> None:
+    page = (root / "docs/report.md").read_text()
+    for _, heading in sections(read(small_bundle, [profile(small_bundle)])):
+        assert f"| {heading} |" in page, heading
+
+
+def test_a_stretch_of_throttling_is_one_band() -> None:
+    [latency, heat] = curves(sustained(10.0))
+    assert len(latency.bands) == 1 and latency.bands == heat.bands
+    assert latency.bands[0][0] < latency.bands[0][1] <= 452
+    assert heat.path.count("M") == 2, "a gap where nothing was read"
 
 
 def test_the_command_line_takes_profiles(
@@ -169,3 +207,12 @@ def test_none_beats_those_on_the_frontier(points: list[tuple[float, float]]) -> 
             o for o in found if o.ms <= one.ms and o.value >= one.value and (o.ms, o.value) != (one.ms, one.value)
         ]
         assert any((o.ms, o.value) == (one.ms, one.value) for o in best) == (not beaten)
+
+
+def test_bundles_of_one_metric_and_data_share_a_plot(small_bundle: Path, clip_bundle: Path) -> None:
+    boards = [profile(small_bundle, 30.0), profile(small_bundle, 5.0, board="pi4"), profile(clip_bundle, 9.0)]
+    both = compared(read_all([small_bundle, small_bundle], boards))
+    assert both is not None
+    assert [mark.version.ms for mark in both.marks] == [30.0, 5.0], "packed files, no steps"
+    assert both.best == [2]
+    assert compared(read_all([small_bundle, clip_bundle], boards)) is None, "accuracy and recall are not one axis"

@@ -72,10 +72,11 @@ def test_errors_and_requests_would_be_seen(tmp_path: Path) -> None:
 
 def test_nothing_but_tables_is_wider_than_a_phone(report: Path, tmp_path: Path) -> None:
     frame = tmp_path / "phone.html"
+    inside = entities.escape(report.read_text())
     frame.write_text(
-        "<!doctype html><title>not read</title>"
-        "<script>function read(f) { document.title = 'wide ' + f.contentDocument.documentElement.scrollWidth; }</script>"
-        f'<iframe width=360 height=800 style="border:0" onload="read(this)" srcdoc="{entities.escape(report.read_text())}">'
+        "<!doctype html><title>not read</title><script>"
+        "function read(f) { document.title = 'wide ' + f.contentDocument.documentElement.scrollWidth; }"
+        f'</script><iframe width=360 height=800 style="border:0" onload="read(this)" srcdoc="{inside}">'
     )
     title = re.search(r"<title>(.*?)</title>", Visit(frame, tmp_path, "--dump-dom").dom)
     assert title and title[1] == "wide 360"
