@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,13 @@ from edgekit.runtimes.index import Index
 from edgekit.runtimes.prompts import NAME
 from tests import clip_bundles
 from tests.clip_bundles import CONTEXT, DIM, EXAMPLES, LABELS, ONNX, SIZE, TEXTS, XML
+from tests.needs import needs
 from tests.runtimes.test_device import BLOCKED, run
 
 
 @pytest.fixture(scope="module")
 def two_engines(clip_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if find_spec("openvino") is None:
-        pytest.skip("needs the package openvino: pip install edgekit[compress]")
+    needs("openvino")
     root = tmp_path_factory.mktemp("two")
     made = clip_bundles.openvino_artifact(root / "openvino", clip_onnx)
     return clip_bundles.bundle(root / "two.edge", {ONNX: clip_onnx, XML: made})
