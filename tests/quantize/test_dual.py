@@ -172,6 +172,7 @@ def test_a_tower_that_no_candidate_suits_stays_as_it_is(folders: dict[str, Path]
     assert "image: fp32" in report.chosen
 
 
+@pytest.mark.slow
 def test_sensitive_modules_stay_in_float_by_halving(folders: dict[str, Path], tmp_path: Path) -> None:
     class Needs(Nearness):
         """Only what keeps the image tower within a small error passes."""
