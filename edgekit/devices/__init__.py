@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgekit._lazy import lazy
 
 if TYPE_CHECKING:
     from edgekit.devices.probe import environment
@@ -10,13 +12,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Profile", "environment", "profile"]
 
-_HOMES = {"environment": "probe", "Profile": "profiler", "profile": "profiler"}
-
-
-def __getattr__(name: str) -> Any:
-    # Lazy: the process behind a profile's row imports this package before its clock starts.
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+# Lazy also because the process behind a profile's row imports this package before its clock starts.
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "Profile": "edgekit.devices.profiler",
+        "environment": "edgekit.devices.probe",
+        "profile": "edgekit.devices.profiler",
+    },
+)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgekit._lazy import lazy
 
 if TYPE_CHECKING:
     from edgekit.runtimes.realtime.governor import Governor
@@ -28,28 +29,18 @@ __all__ = [
     "ZeroShotClassifier",
 ]
 
-# Imported on first use, so that a device pays for nothing that it does not use.
-_HOMES = {
-    "Governor": "edgekit.runtimes.realtime.governor",
-    "GovernorSettings": "edgekit.runtimes.realtime.settings",
-    "Guarded": "edgekit.runtimes.recovery",
-    "ImageEmbedder": "edgekit.runtimes.realtime.pictures",
-    "Ladder": "edgekit.runtimes.realtime.ladder",
-    "Rung": "edgekit.runtimes.realtime.ladder",
-    "Slots": "edgekit.runtimes.slots",
-    "Stream": "edgekit.runtimes.realtime.stream",
-    "Telemetry": "edgekit.runtimes.telemetry.read",
-    "ZeroShotClassifier": "edgekit.runtimes.realtime.pictures",
-}
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'edgekit.runtimes' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(home), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "Governor": "edgekit.runtimes.realtime.governor",
+        "GovernorSettings": "edgekit.runtimes.realtime.settings",
+        "Guarded": "edgekit.runtimes.recovery",
+        "ImageEmbedder": "edgekit.runtimes.realtime.pictures",
+        "Ladder": "edgekit.runtimes.realtime.ladder",
+        "Rung": "edgekit.runtimes.realtime.ladder",
+        "Slots": "edgekit.runtimes.slots",
+        "Stream": "edgekit.runtimes.realtime.stream",
+        "Telemetry": "edgekit.runtimes.telemetry.read",
+        "ZeroShotClassifier": "edgekit.runtimes.realtime.pictures",
+    },
+)

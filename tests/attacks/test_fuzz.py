@@ -26,7 +26,7 @@ from edgekit.runtimes.preprocess import TextPreprocessor
 from edgekit.runtimes.vision import ImagePreprocessor, ImageSpec
 from tests.attacks import tiny
 
-SECONDS = 12.0  # of each target in the slow test
+SECONDS = 8.0  # of each target in the slow test
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 ROUND = settings(
     max_examples=100,

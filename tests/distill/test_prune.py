@@ -19,7 +19,7 @@ from edgekit.distill.prune import choose, choose_layers, cut
 from edgekit.distill.student import cut_layers, initial_layers, layer_map
 
 TEXTS = ["a charming, funny film", "the plot is thin", "it runs for two hours", "no", "an honest miss"] * 4
-IDS = torch.tensor([[101, 1037, 11951, 2143, 102], [101, 2053, 102, 0, 0]])
+IDS = torch.tensor([[101, 1037, 4569, 2143, 102], [101, 2053, 102, 0, 0]])
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
 
 

@@ -14,8 +14,9 @@ from edgekit.recipe.stages import ExportConfig
 from edgekit.runtimes import artifact
 from tests.distill.clip import helpers
 from tests.export import duals
+from tests.needs import needs
 
-pytest.importorskip("openvino", reason="needs the package openvino: pip install edgekit[openvino]")
+needs("openvino", extra="openvino")
 
 
 @pytest.fixture(scope="module", params=[("lite", "clip"), ("mci", "mct"), ("vit", "bert")], ids="-".join)

@@ -20,6 +20,7 @@ from edgekit.recipe.stages import ExportConfig
 from edgekit.runtimes import artifact
 from tests.distill.clip.helpers import LENGTH, WORDS
 from tests.export import duals
+from tests.needs import needs
 
 PAD = 1  # SigLIP's, which is also its end token; here the end token is another, so that a mistake shows
 TEXTS = ["a dog runs", "two children play with ball in snow", "grass"]
@@ -82,7 +83,7 @@ def test_every_file_fills_texts_as_the_model_was_trained(siglip: tuple[Path, np.
 
 @pytest.mark.slow
 def test_the_tflite_file_too(siglip: tuple[Path, np.ndarray], tmp_path: Path) -> None:
-    pytest.importorskip("litert_torch", reason="needs the package litert_torch: pip install edgekit[compress]")
+    needs("litert_torch", "ai_edge_litert")
     work, expected = siglip
     export_litert(work / "torch", tmp_path, ExportConfig(), [8], duals.examples(2))
     np.testing.assert_allclose(artifact.load(tmp_path, 1).embed_texts(TEXTS), expected, atol=1e-4)

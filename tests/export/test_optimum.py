@@ -21,8 +21,9 @@ from edgekit.quantize.backend import Source
 from edgekit.quantize.onnxruntime import OnnxBackend
 from edgekit.recipe.stages import ExportConfig
 from edgekit.runtimes import artifact
+from tests.needs import needs
 
-pytest.importorskip("optimum.exporters.onnx", reason="needs the extra optimum")
+needs("optimum", "optimum.exporters.onnx", extra="optimum")
 
 TEXTS = ["a charming, funny film", "no", "the plot is thin and the jokes fall flat; " * 3]
 SHAPE: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}

@@ -22,6 +22,7 @@ from edgekit.runtimes.artifact import read_spec
 from edgekit.runtimes.engines.onnxruntime import OnnxRuntimeEngine
 from edgekit.runtimes.model import Model
 from tests.conftest import WORDS
+from tests.quantize.ranks import MiniLm, minilm_to_rank
 from tests.sharing import once
 
 CALIBRATION = [
@@ -47,6 +48,12 @@ def fp32_folder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         export_onnx(work / "torch", work / "onnx", ExportConfig(), CALIBRATION[:2])
 
     return once(tmp_path_factory, "quantize", make) / "onnx"
+
+
+@pytest.fixture(scope="session")
+def to_rank(minilm: Path, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> MiniLm:
+    """All of MiniLM. Shared: do not write to its folders."""
+    return minilm_to_rank(minilm, shared_data, tmp_path_factory)
 
 
 def outputs(model: onnx.ModelProto, feeds: list[Feed]) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +25,7 @@ from edgekit.recipe.stages import ExportConfig, QuantizeConfig
 from edgekit.runtimes import artifact
 from edgekit.runtimes.isa import saturates
 from tests.export import duals
-
-
-class Nearness:
-    """1 - mean cosine to the fp32 embeddings of both sides, centred; what it was asked is kept."""
-
-    def __init__(self, folder: Path, examples: Sequence[duals.Example]) -> None:
-        self.pictures = [picture for picture, _ in examples]
-        self.captions = [caption for _, caption in examples]
-        prepared, self.fp32, self.asked = Inputs(folder), {}, []
-        for name in towers.NAMES:
-            tower = towers.open_tower(folder, name)
-            rows = np.concatenate([tower(feed) for feed in prepared.of(name, examples)])
-            self.fp32[name] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-    def drop(self, images: np.ndarray, texts: np.ndarray) -> tuple[float, dict[str, Any]]:
-        near = [parity(self.fp32[n], x).centred_mean for n, x in (("image", images), ("text", texts))]
-        self.asked.append((np.array_equal(images, self.fp32["image"]), np.array_equal(texts, self.fp32["text"])))
-        return float(1 - np.mean([1.0 if x is None else x for x in near])), {"pictures": len(images)}
+from tests.quantize.towers import Nearness, reads_to_its_end
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +172,7 @@ def test_a_tower_that_no_candidate_suits_stays_as_it_is(folders: dict[str, Path]
     assert "image: fp32" in report.chosen
 
 
+@pytest.mark.slow
 def test_sensitive_modules_stay_in_float_by_halving(folders: dict[str, Path], tmp_path: Path) -> None:
     class Needs(Nearness):
         """Only what keeps the image tower within a small error passes."""
@@ -239,9 +222,4 @@ def test_the_mask_survives(folders: dict[str, Path], tmp_path: Path) -> None:
     judge = Nearness(folders["vit"], duals.examples(4, seed=11))
     config = QuantizeConfig(candidates=["static"], reduce_range=saturates())
     quantize(folders["vit"], folders["vit-torch"], tmp_path, config, duals.examples(6), judge, bound=0.5)
-    tower = towers.open_tower(tmp_path, "text")
-    ids = np.array([[118, 3, 4, 119, 7, 8, 9, 10]], np.int64)
-    other = np.array([[118, 3, 4, 119, 90, 20, 1, 2]], np.int64)
-    before = np.array([[118, 50, 4, 119, 7, 8, 9, 10]], np.int64)
-    np.testing.assert_allclose(tower({"input_ids": ids}), tower({"input_ids": other}), atol=1e-5)
-    assert np.abs(tower({"input_ids": ids}) - tower({"input_ids": before})).max() > 1e-2
+    reads_to_its_end(tmp_path, 8)

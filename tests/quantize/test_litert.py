@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +10,18 @@ import pytest
 from edgekit.errors import StageError
 from edgekit.export import tflite
 from edgekit.quantize import quantize
-from edgekit.quantize.backend import Feed, Source
+from edgekit.quantize.backend import Backend, Feed, Source, open_backend
 from edgekit.recipe.stages import QuantizeConfig
 from edgekit.runtimes import artifact
 from edgekit.runtimes.engines.litert import LiteRtEngine
-from edgekit.runtimes.model import Model
 from edgekit.runtimes.preprocess import TextPreprocessor
+from tests.conftest import WORDS
+from tests.needs import needs
+from tests.quantize.ranks import MiniLm, pairs
 
 from .conftest import CALIBRATION, HELD_OUT
 
-pytest.importorskip("ai_edge_quantizer")
-from edgekit.quantize.litert import LiteRtBackend
-from tests.conftest import WORDS
+needs("ai_edge_quantizer")
 
 MATRICES = [
     *(f"layers.{i}.{part}" for i in (0, 1) for part in ("attention.qkv", "attention.out", "up", "down")),
@@ -36,11 +35,11 @@ def _feeds(folder: Path, texts: list[str]) -> list[Feed]:
     return [{"input_ids": each, "attention_mask": np.ones_like(each)} for each in ids]
 
 
-def _backend(folder: Path, engine: str = "litert", embeddings_int8: bool = True) -> LiteRtBackend:
-    return LiteRtBackend(Source(folder, folder, _feeds(folder, CALIBRATION), embeddings_int8, 0), engine)
+def _backend(folder: Path, engine: str = "litert", embeddings_int8: bool = True) -> Backend:
+    return open_backend(engine, Source(folder, folder, _feeds(folder, CALIBRATION), embeddings_int8, 0))
 
 
-def _make(backend: LiteRtBackend, name: str, out: Path, kept: set[str] | None = None) -> Path:
+def _make(backend: Backend, name: str, out: Path, kept: set[str] | None = None) -> Path:
     ((label, make),) = backend.variants(name)
     assert label == name
     out.mkdir()
@@ -115,7 +114,7 @@ def test_names_are_no_prefixes(tiny_litert: Path, tmp_path: Path) -> None:
     """``layers.0.up`` is not ``layers.0.upper``, and the dots are dots."""
     backend = _backend(tiny_litert)
     ((_, make),) = backend.variants("dynamic")
-    regexes = {entry["regex"] for entry in backend.recipe(backend.keep_float(make(), {"layers.0.up"}))}
+    regexes = {entry["regex"] for entry in backend.recipe(backend.keep_float(make(), {"layers.0.up"}))}  # type: ignore[attr-defined]
     assert regexes == {".*", r"/layers\.0\.up;$"}
 
 
@@ -148,38 +147,17 @@ def test_what_tflite_runtime_answers_wrongly_is_not_made_for_it(tiny_litert: Pat
 
 
 @pytest.mark.slow
-def test_minilm_keeps_its_rank_correlation(minilm: Path, shared_data: Path, tmp_path: Path) -> None:
+def test_minilm_keeps_its_rank_correlation(to_rank: MiniLm, shared_data: Path, tmp_path: Path) -> None:
     """INT8 alone on six layers: Spearman on STS-B dev within 0.4 points of fp32, and faster."""
-    from scipy.stats import spearmanr
-
-    from edgekit.distill import folder as folders
-    from edgekit.distill.convert import import_model
     from edgekit.export.litert import export_litert
     from edgekit.recipe.stages import ExportConfig
 
-    source = import_model(str(minilm), "embed", max_length=128)
-    folders.save(source.encoder, source.tokenizer, tmp_path / "torch")
     fp32 = tmp_path / "fp32"
-    report = export_litert(tmp_path / "torch", fp32, ExportConfig(), [16, 32, 64], CALIBRATION)
+    report = export_litert(to_rank.torch, fp32, ExportConfig(), [16, 32, 64], CALIBRATION)
     assert report.cosine_min > 0.99999
-    with open(next((shared_data / "text" / "stsb").glob("*dev*.csv")), encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))
-    with open(next((shared_data / "text" / "stsb").glob("*train*.csv")), encoding="utf-8", newline="") as file:
-        calibration = [row[0] for row in csv.reader(file)][:100]
-
-    def spearman(model: Model) -> float:
-        a, b = model.embed([row[0] for row in rows]), model.embed([row[1] for row in rows])
-        return float(spearmanr(np.sum(a * b, axis=1), [float(row[2]) for row in rows]).statistic)
-
-    reference = spearman(artifact.load(fp32))
-    made = quantize(
-        fp32,
-        tmp_path / "torch",
-        tmp_path / "int8",
-        QuantizeConfig(litert_candidates=["dynamic"], float_layers=0, gate={"max_drop": 0.004}),
-        calibration,
-        lambda model: (reference - spearman(model), {}),
-    )
+    config = QuantizeConfig(litert_candidates=["dynamic"], float_layers=0, gate={"max_drop": 0.004})
+    calibration = [row[0] for row in pairs(shared_data, "train")[:100]]
+    made = quantize(fp32, to_rank.torch, tmp_path / "int8", config, calibration, to_rank.judge)
     chosen = next(c for c in made.candidates if c["chosen"])
     assert chosen["drop"] <= 0.004
     assert chosen["p50_ratio_to_fp32"] < 0.5

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +10,9 @@ import numpy as np
 import onnx
 import pytest
 
-from edgekit.distill import folder as folders
 from edgekit.distill import ranges
-from edgekit.distill.convert import import_model
 from edgekit.errors import ModelError
 from edgekit.evaluate import parity
-from edgekit.export import export_onnx
 from edgekit.export.ir import Model, name_nodes, products, save, source, weight_of
 from edgekit.export.openvino import export_openvino, from_torch
 from edgekit.quantize import openvino_nncf, qat, quantize
@@ -29,6 +24,7 @@ from edgekit.runtimes import artifact
 from edgekit.runtimes.engines.openvino import OpenVinoEngine, import_openvino
 from edgekit.runtimes.preprocess import TextPreprocessor
 from tests.conftest import WORDS
+from tests.quantize.ranks import MiniLm, pairs
 
 from .conftest import CALIBRATION, HELD_OUT
 from .conftest import outputs as onnx_outputs
@@ -231,36 +227,18 @@ def test_accuracy_control_comes_at_least_as_near(
 
 
 @pytest.mark.slow
-def test_minilm_keeps_its_rank_correlation_and_gets_faster(minilm: Path, shared_data: Path, tmp_path: Path) -> None:
+def test_minilm_keeps_its_rank_correlation_and_gets_faster(to_rank: MiniLm, shared_data: Path, tmp_path: Path) -> None:
     """STS-B dev: Spearman within 0.4 points of fp32."""
-    from scipy.stats import spearmanr
-
-    encoder = import_model(str(minilm), "embed", max_length=128)
-    folders.save(encoder.encoder, encoder.tokenizer, tmp_path / "torch")
-    export_onnx(tmp_path / "torch", tmp_path / "onnx", ExportConfig(), CALIBRATION)
     fp32 = tmp_path / "fp32"
-    export_openvino(tmp_path / "torch", tmp_path / "onnx", fp32, ExportConfig(), CALIBRATION)
-    rows = _pairs(shared_data, "dev")
-    calibration = [row[0] for row in _pairs(shared_data, "train")[::19]][:300]
-
-    def spearman(model: Any) -> float:
-        a, b = model.embed([row[0] for row in rows]), model.embed([row[1] for row in rows])
-        return float(spearmanr(np.sum(a * b, axis=1), [float(row[2]) for row in rows]).statistic)
-
-    reference = spearman(artifact.load(fp32))
+    export_openvino(to_rank.torch, to_rank.onnx, fp32, ExportConfig(), CALIBRATION)
     config = QuantizeConfig(openvino_candidates=["nncf"], gate={"max_drop": 0.004})
-    judge: Callable[[Any], tuple[float, dict[str, Any]]] = lambda model: (reference - spearman(model), {})  # noqa: E731
-    report = quantize(fp32, tmp_path / "torch", tmp_path / "int8", config, calibration, judge)
+    calibration = [row[0] for row in pairs(shared_data, "train")[::19]][:300]
+    report = quantize(fp32, to_rank.torch, tmp_path / "int8", config, calibration, to_rank.judge)
     chosen = next(c for c in report.candidates if c["chosen"])
     assert chosen["drop"] <= 0.004
     assert chosen["p50_ratio_to_fp32"] < 1
     assert chosen["size_bytes"] < 0.27 * sum((fp32 / name).stat().st_size for name in ("model.xml", "model.bin"))
     assert len(report.sensitivity) == 24
-
-
-def _pairs(shared_data: Path, part: str) -> list[list[str]]:
-    with open(shared_data / "text" / "stsb" / f"{part}.csv", encoding="utf-8", newline="") as file:
-        return [row for row in csv.reader(file) if len(row) == 3]
 
 
 def test_the_package_stays_silent(backend: OpenVinoBackend, capfd: pytest.CaptureFixture[str]) -> None:

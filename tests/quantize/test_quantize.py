@@ -21,6 +21,7 @@ from edgekit.quantize.lower import lower
 from edgekit.recipe.stages import QuantizeConfig
 from edgekit.runtimes.artifact import read_spec
 from edgekit.runtimes.model import Model
+from tests.quantize.ranks import MiniLm, pairs
 
 from .conftest import CALIBRATION
 
@@ -153,39 +154,11 @@ def test_no_calibration_text_is_an_error(fp32_folder: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_minilm_keeps_its_rank_correlation(minilm: Path, shared_data: Path, tmp_path: Path) -> None:
+def test_minilm_keeps_its_rank_correlation(to_rank: MiniLm, shared_data: Path, tmp_path: Path) -> None:
     """INT8 alone on six layers: Spearman on STS-B dev within 0.003 of fp32, and faster."""
-    import csv
-
-    from scipy.stats import spearmanr
-
-    from edgekit.distill import folder as folders
-    from edgekit.distill.convert import import_model
-    from edgekit.export import export_onnx
-    from edgekit.recipe.stages import ExportConfig
-
-    source = import_model(str(minilm), "embed", max_length=128)
-    folders.save(source.encoder, source.tokenizer, tmp_path / "torch")
-    export_onnx(tmp_path / "torch", tmp_path / "onnx", ExportConfig(), CALIBRATION)
-    with open(next((shared_data / "text" / "stsb").glob("*dev*.csv")), encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))
-    with open(next((shared_data / "text" / "stsb").glob("*train*.csv")), encoding="utf-8", newline="") as file:
-        calibration = [row[0] for row in csv.reader(file)][:300]
-
-    def spearman(model: Model) -> float:
-        a, b = model.embed([row[0] for row in rows]), model.embed([row[1] for row in rows])
-        return float(spearmanr(np.sum(a * b, axis=1), [float(row[2]) for row in rows]).statistic)
-
-    fp32 = tmp_path / "onnx"
-    reference = spearman(Model.from_files(fp32 / "model.onnx", fp32 / "tokenizer.json", read_spec(fp32)))
-    report = quantize(
-        fp32,
-        tmp_path / "torch",
-        tmp_path / "int8",
-        _config(0.003, "dynamic", "static"),
-        calibration,
-        lambda model: (reference - spearman(model), {}),
-    )
+    config = _config(0.003, "dynamic", "static")
+    calibration = [row[0] for row in pairs(shared_data, "train")[:300]]
+    report = quantize(to_rank.onnx, to_rank.torch, tmp_path / "int8", config, calibration, to_rank.judge)
     chosen = next(c for c in report.candidates if c["chosen"])
     assert chosen["drop"] <= 0.003
     assert chosen["p50_ratio_to_fp32"] < 1

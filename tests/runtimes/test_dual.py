@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from edgekit.runtimes.dual import DualModel, DualSpec
 from edgekit.runtimes.index import Index
 from edgekit.runtimes.prompts import PromptBank, make_bank
 from edgekit.runtimes.vision.pipeline import ImagePipeline
+from tests.needs import needs
 from tests.runtimes import duals
 from tests.runtimes.duals import COLOURS, DIM, picture, vector
 
@@ -42,8 +42,7 @@ def without_text(colours: DualModel) -> DualModel:
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("with_mask", [True, False], ids=["mask", "ids alone"])
 def test_pictures_and_texts_meet(name: str, with_mask: bool, tmp_path: Path) -> None:
-    if find_spec(name) is None:
-        pytest.skip(f"needs the package {name}: pip install edgekit[{name}]")
+    needs(name, extra=name)
     model = duals.model(tmp_path, name, with_mask)
     images, texts = model.embed_images(PICTURES), model.embed_texts([f"a photo of a {name} thing" for name in NAMES])
     assert images.shape == texts.shape == (6, DIM)

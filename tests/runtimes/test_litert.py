@@ -13,10 +13,11 @@ import pytest
 from edgekit.errors import EngineError, MissingDependencyError
 from edgekit.runtimes import artifact, engines
 from edgekit.runtimes.engines.litert import LiteRtEngine, TfliteRuntimeEngine, without_notes
+from tests.conftest import WORDS
 
 
 def _text(length: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    ids = np.random.default_rng(seed).integers(1000, 30000, (1, length), dtype=np.int64)
+    ids = np.random.default_rng(seed).integers(1000, WORDS, (1, length), dtype=np.int64)
     return ids, np.ones_like(ids)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from edgekit.errors import EngineError
 from edgekit.runtimes import engines
+from tests.needs import needs
 from tests.runtimes.duals import DIM, SIZE, TURN, engine, image_tower, table, text_tower, to_openvino, tokenizer
 
 BOTH = ("input_ids", "attention_mask")
@@ -146,9 +147,7 @@ named.signature("tokens_16", Text(rows).eval(), sample_kwargs={"input_ids": ids[
 
 @pytest.mark.slow
 def test_litert(tmp_path: Path, rows_of_words: np.ndarray) -> None:
-    for package in ("litert_torch", "ai_edge_litert"):
-        if find_spec(package) is None:
-            pytest.skip(f"needs the package {package}: pip install edgekit[compress]")
+    needs("litert_torch", "ai_edge_litert")
     np.save(tmp_path / "turn.npy", TURN)
     np.save(tmp_path / "rows.npy", rows_of_words)
     given = [tmp_path / "turn.npy", tmp_path / "rows.npy", SIZE, tmp_path / "image.tflite", tmp_path / "text.tflite"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from edgekit.recipe.stages import ExportConfig
 from edgekit.runtimes import artifact
 from edgekit.runtimes.engines.openvino import import_openvino
 from edgekit.runtimes.golden import make
+from tests.needs import needs
 from tests.sharing import once
 
 FILES = {"onnxruntime": "models/fp32.onnx", "openvino": "models/fp32.xml", "litert": "models/fp32.tflite"}
@@ -48,8 +48,7 @@ def make_bundle(encoder: Path, work: Path, litert: Path | None = None) -> Path:
 
 def two(encoder: Path, folders: pytest.TempPathFactory) -> Path:
     """That of onnxruntime and openvino, made once in a run, whichever folder's tests ask."""
-    if find_spec("openvino") is None:
-        pytest.skip("needs the package openvino: pip install edgekit[compress]")
+    needs("openvino")
     return once(folders, "two-engines", lambda work: make_bundle(encoder, work)) / "small.edge"
 
 

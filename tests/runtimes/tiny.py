@@ -5,18 +5,17 @@ Two seeds give two models whose answers differ by far more than any tolerance.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import onnx
-import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from edgekit.bundle import Manifest, ModelFile, TaskSpec, write
 from edgekit.runtimes.golden import make
 from edgekit.runtimes.model import Model
+from tests.needs import needs
 
 LABELS = ["negative", "neutral", "positive"]
 WORDS = "a b c the film is was good bad dull fine charming funny plot jokes fall flat it runs for two hours no".split()
@@ -79,8 +78,7 @@ def bundle(path: Path, seed: int = 0, openvino: bool = False, name: str = "tiny"
     made = {ONNX: Model.from_files(work / "model.onnx", work / "tokenizer.json", spec, threads=1, file=ONNX)}
     entries = [ModelFile(ONNX, "onnxruntime", "fp32")]
     if openvino:
-        if find_spec("openvino") is None:
-            pytest.skip("needs the package openvino: pip install edgekit[openvino]")
+        needs("openvino", extra="openvino")
         from edgekit.runtimes.engines.openvino import import_openvino
 
         ov = import_openvino()

@@ -208,6 +208,7 @@ def test_without_open_clip_the_adapter_says_what_to_install(
         load_open_clip("ViT-B-32")
 
 
+@pytest.mark.slow
 def test_a_torchvision_of_another_build_does_not_stop_an_import(tmp_path: Path) -> None:
     looks = (
         "import torch\n"

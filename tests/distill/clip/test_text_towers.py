@@ -113,7 +113,7 @@ def test_a_real_bert_becomes_a_tower(tiny_encoder: Path) -> None:
     """Even one that had a head for classes; the body's weights are taken over, unit length is not."""
     encoder, _ = folders.load(tiny_encoder)
     tower = BertTower.of(encoder, 24)
-    rows = torch.tensor([[101, 1037, 11951, 2143, 102], [101, 2053, 102, 0, 0]])
+    rows = torch.tensor([[101, 1037, 4569, 2143, 102], [101, 2053, 102, 0, 0]])
     with torch.inference_mode():
         out = tower(rows, mask_of(rows))
         hidden = encoder.states(rows, mask_of(rows)).hidden[-1]

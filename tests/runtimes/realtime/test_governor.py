@@ -237,13 +237,14 @@ def test_trouble_that_comes_back_makes_it_more_patient() -> None:
 
 
 @pytest.mark.parametrize(("full_load_c", "most"), [(73.0, 0), (90.0, 12), (110.0, 20)])
-def test_a_board_whose_heat_follows_its_load(tmp_path: Path, full_load_c: float, most: int) -> None:
+def test_a_board_whose_heat_follows_its_load(full_load_c: float, most: int) -> None:
     """Half an hour of a board, in no time: 45 °C idle, a time constant of a minute, a degree of noise, and a model
     that would run for 0.8 s of every second. The rate goes down within the time constant, and no swing remains."""
     clock, rng, celsius, hottest = Clock(), np.random.default_rng(0), 45.0, 0.0
     crossed = reduced = None
+    shown = Readings()
     with Stream(Paced(clock, model_s=0.2), clock=clock) as stream:
-        governor = Governor(stream, GovernorSettings(), Telemetry(tmp_path).read, clock)
+        governor = Governor(stream, GovernorSettings(), lambda: shown, clock)
         for second in range(1800):
             end, ran, stats = clock() + 1, 0, stream.stats()
             every_s = max(0.25, 1 / (stats.rate_limit_hz or 4.0))
@@ -255,7 +256,7 @@ def test_a_board_whose_heat_follows_its_load(tmp_path: Path, full_load_c: float,
             target = 45 + (full_load_c - 45) * 0.2 * ran / 0.8
             celsius += (target - celsius) * (1 - math.exp(-1 / 60))
             hottest = max(hottest, celsius)
-            heat(tmp_path, celsius + rng.normal(0, 1))
+            shown = Readings(temperature_c=celsius + rng.normal(0, 1))
             governor.step()
             crossed = second if crossed is None and celsius >= 78 else crossed
             reduced = second if reduced is None and governor.stage else reduced
