@@ -19,6 +19,7 @@ from edgekit.cli import (
     doctor,
     evaluate,
     index,
+    prepare,
     profile,
     reinforce,
     report,
@@ -44,6 +45,7 @@ app = typer.Typer(
 app.command("compress")(compress.command)
 app.command("eval")(evaluate.command)
 app.command("profile")(profile.command)
+app.command("prepare")(prepare.command)
 app.command("run")(run_model.command)
 app.command("index")(index.command)
 app.command("reinforce")(reinforce.command)

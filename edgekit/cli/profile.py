@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli.options import BundleArgument, Format, FormatOption, names, numbers
+from edgekit.cli.options import BundleArgument, DeviceOption, Format, FormatOption, names, numbers
 from edgekit.cli.output import Column, emit, say
 from edgekit.cli.progress import Shown
 
 MS = "{:.2f}".format
-DUAL = ("tower", "decode_p50_ms", "search_p50_ms")  # columns of dual encoders alone
+SOME = ("tower", "decode_p50_ms", "search_p50_ms", "gpu_share")  # columns of dual encoders, and of GPUs, alone
 COLUMNS = [
     Column("file", "file", right=False),
     Column("engine", "engine", right=False),
@@ -33,6 +33,7 @@ COLUMNS = [
     Column("model_p50_ms", "model", MS),
     Column("postprocess_p50_ms", "postprocess", MS),
     Column("search_p50_ms", "search", MS),
+    Column("gpu_share", "GPU nodes", "{:.0%}".format),
     Column("rss_mb", "peak MB", "{:.0f}".format),
     Column("rss_steady_mb", "steady MB", "{:.0f}".format),
 ]
@@ -56,6 +57,7 @@ def command(
         list[Path] | None, typer.Option("--image", help="A picture to measure with (clip); may be given again.")
     ] = None,
     index: Annotated[Path | None, typer.Option("--index", help="Search this index too (clip).")] = None,
+    device: DeviceOption = "auto",
     form: FormatOption = Format.table,
 ) -> int:
     """Measure latency and memory on this machine, and say what would be chosen on it.
@@ -77,9 +79,10 @@ def command(
             warmup=warmup,
             pictures=image or [],
             index=index,
+            device=device,
             progress=progress,
         )
-    shown = [column for column in COLUMNS if column.key not in DUAL or any(column.key in row for row in found.rows)]
+    shown = [column for column in COLUMNS if column.key not in SOME or any(column.key in row for row in found.rows)]
     emit(form, found.to_dict(), found.rows, shown)
     for one in found.failed:
         say(f"not measured: {one['engine']}, {one['file']}: {one['cause']}")

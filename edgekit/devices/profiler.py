@@ -17,6 +17,7 @@ from edgekit.errors import EngineError, InputError, MissingDependencyError
 from edgekit.progress import Progress, Silent
 from edgekit.runtimes import engines
 from edgekit.runtimes.choose import Choice, pip_line
+from edgekit.runtimes.device import place_of
 
 LENGTHS = (16, 32, 128)
 WORDS = ["the", "film", "was", "a", "quiet", "surprise", "and", "we", "stayed", "until", "its", "very", "end"]
@@ -61,6 +62,7 @@ def profile(
     warmup: int = 20,
     pictures: Sequence[str | Path] = (),
     index: str | Path | None = None,
+    device: str = "auto",
     progress: Progress = Silent(),
 ) -> Profile:
     """Measure every combination of model file, ``threads``, ``batches`` and ``lengths`` (tokens, special ones too).
@@ -70,7 +72,8 @@ def profile(
     ``warmup``; ``load_ms`` starts before the first import; ``rss_mb`` is the process's peak, ``rss_steady_mb`` what it
     holds after the runs. A dual encoder has rows of its ``tower`` "image" (of ``pictures``, files, else of the golden
     ones as JPEGs, with the time to decode them) and, if it has one, "text"; with ``index`` each ends with a search
-    of it. What fails in its engine is told in ``failed`` and the rest goes on.
+    of it. ``device`` as for :func:`edgekit.load`; rows that asked for a GPU have ``gpu_share``, the share of nodes that
+    it has, and ``placement``. What fails in its engine is told in ``failed`` and the rest goes on.
     Raises InputError, BundleError, MissingDependencyError, EngineError when nothing could be measured.
     """
     bundle = open_bundle(path)
@@ -84,6 +87,9 @@ def profile(
                 raise InputError(f"--{name}", found=value, expected=f"1 to {most}")
     if runs < 1 or warmup < 0:
         raise InputError("--runs and --warmup", found=f"{runs} and {warmup}", expected="at least 1 and 0")
+    place_of(bundle, device)
+    if device not in ("auto", "cpu") and engine == "auto":
+        engine = engines.ON_GPU
     chosen = _choices(bundle, files, [engine] if isinstance(engine, str) else list(engine), precisions)
     words = _words(bundle)
     grid = [
@@ -99,6 +105,7 @@ def profile(
             "bundle": str(bundle.root),
             "file": choice.file,
             "engine": choice.engine,
+            "device": device,
             "threads": count,
             "batch": batch,
             **inputs,
@@ -237,6 +244,7 @@ def _row(job: dict[str, Any], taken: dict[str, Any]) -> dict[str, Any]:
         "engine_version": taken["engine_version"],
         "file": job["file"],
         "precision": taken["precision"],
+        **taken["placed"],
         "threads": taken["threads"],
         "batch": job["batch"],
         **({"tower": job["tower"]} if "tower" in job else {}),

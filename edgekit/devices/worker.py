@@ -26,9 +26,9 @@ VARIANTS = 4  # texts that the runs go through, so that no cache learns one by h
 def measure(job: dict[str, Any]) -> dict[str, Any]:
     """One row: ``job`` has bundle, file, threads, batch, length, runs, warmup, words. Times in ms, memory in MB.
 
-    ``engine`` may name the engine; of a dual encoder ``tower`` says which one, ``pictures`` may name files for it and
-    ``index`` one to search. With ``examples`` in the job, those are answered one by one instead, and memory alone is
-    told; with ``answers``, see :func:`answers`.
+    ``engine`` may name the engine, ``device`` the device; of a dual encoder ``tower`` says which one, ``pictures`` may
+    name files for it and ``index`` one to search. With ``examples`` in the job, those are answered one by one instead,
+    and memory alone is told; with ``answers``, see :func:`answers`.
     """
     if "answers" in job:
         return answers(job)
@@ -36,7 +36,8 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     began = clock()
     from edgekit.runtimes.load import load
 
-    model = load(job["bundle"], threads=job["threads"], engine=job.get("engine", "auto"), file=job["file"])
+    engine, device = job.get("engine", "auto"), job.get("device", "auto")
+    model = load(job["bundle"], threads=job["threads"], engine=engine, file=job["file"], device=device)
     loaded = clock()
     if "examples" in job:
         from edgekit.devices.examples import from_json
@@ -59,6 +60,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         "engine": model.engine,
         "engine_version": model.engine_version,
         "precision": model.precision,
+        "placed": _placed(model, job.get("tower", "")),
         "threads": model.threads,
         "tokens": tokens,
         "load_ms": (loaded - began) / 1e6,
@@ -67,6 +69,14 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         "parts_ms": [[part / 1e6 for part in row] for row in parts],
         **memory(),
     }
+
+
+def _placed(model: Model | DualModel, tower: str) -> dict[str, Any]:
+    """What runs on which execution provider, where another than the CPU's was asked for."""
+    found = model.placements.get(tower)
+    if found is None or len(found.asked) == 1:
+        return {}
+    return {"gpu_share": found.gpu_share, "placement": found.to_dict()}
 
 
 def _runner(model: Model | DualModel, job: dict[str, Any]) -> tuple[list[str], Callable[[int], Sequence[int]], Any]:
