@@ -85,7 +85,7 @@ def load(
         try:
             choice = choice_for_gpu(bundle, file)
             return _serve(bundle, offer(bundle, choice.engine, choice.file), choice, threads, golden, place)
-        except (EngineError, VerificationError) as error:
+        except EdgekitError as error:
             if device != AUTO:
                 raise
             told = f"{bundle.root.name}: the CPU serves, as the GPU does not: {error}"
