@@ -79,6 +79,7 @@ def load(
     """
     threads = thread_count(threads)
     bundle = open_bundle(path, check_hashes, trusted_keys=trusted_keys, minimum_release=minimum_release)
+    offered = offer(bundle, engine, file)
     golden = golden_of(bundle) if check_golden else None
     place = place_of(bundle, device, engine, file)
     if place.device != "cpu":
@@ -90,7 +91,6 @@ def load(
                 raise
             told = f"{bundle.root.name}: the CPU serves, as the GPU does not: {error}"
             warnings.warn(told, FallbackWarning, stacklevel=2)
-    offered = offer(bundle, engine, file)
     if engine != "auto" or file is not None:
         return _serve(bundle, offered, offered.ready[0], threads, golden)
     ranked = rank(bundle, offered, threads, check_golden)
