@@ -7,6 +7,10 @@ class EdgekitWarning(RuntimeWarning):
     """Something went otherwise than asked for, and the answer is still right: an engine was passed over."""
 
 
+class FallbackWarning(EdgekitWarning):
+    """Other hardware serves than was asked for: the CPU, or a second choice of the GPU's execution providers."""
+
+
 class EdgekitError(Exception):
     """Base of all deliberate errors.
 

@@ -20,6 +20,7 @@ from edgekit.cli import (
     evaluate,
     index,
     phone,
+    prepare,
     profile,
     reinforce,
     report,
@@ -46,6 +47,7 @@ app.command("compress")(compress.command)
 app.command("eval")(evaluate.command)
 app.command("profile")(profile.command)
 app.command("phone")(phone.command)
+app.command("prepare")(prepare.command)
 app.command("run")(run_model.command)
 app.command("index")(index.command)
 app.command("reinforce")(reinforce.command)

@@ -21,6 +21,10 @@ class Format(StrEnum):
 
 
 FormatOption: TypeAlias = Annotated[Format, typer.Option("--format", help="How to print the result on stdout.")]
+DeviceOption: TypeAlias = Annotated[
+    str,
+    typer.Option("--device", help="cpu, gpu (TensorRT, then CUDA), cuda; auto: gpu on a Jetson that can, else cpu."),
+]
 BundleArgument: TypeAlias = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle, a folder NAME.edge.")]
 
 

@@ -7,13 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from edgekit.cli.options import Format, FormatOption, names, numbers
+from edgekit.cli.options import DeviceOption, Format, FormatOption, names, numbers
 from edgekit.cli.output import Column, emit, new_file, say, to_json
 from edgekit.cli.progress import Shown
 from edgekit.errors import InputError
 
 MS = "{:.2f}".format
-SPARE = ("tower", "decode_p50_ms", "search_p50_ms", "energy_mj")  # columns that most profiles have nothing in
+SPARE = (
+    "tower",
+    "decode_p50_ms",
+    "search_p50_ms",
+    "gpu_share",
+    "energy_mj",
+)  # mostly empty
 COLUMNS = [
     Column("file", "file", right=False),
     Column("engine", "engine", right=False),
@@ -40,6 +46,7 @@ COLUMNS = [
     Column("search_p50_ms", "search", MS),
     Column("cpu_ms", "CPU ms", MS),
     Column("utilisation", "busy", "{:.0%}".format),
+    Column("gpu_share", "GPU nodes", "{:.0%}".format),
     Column("rss_mb", "peak MB", "{:.0f}".format),
     Column("rss_steady_mb", "steady MB", "{:.0f}".format),
     Column("pss_mb", "PSS MB", "{:.0f}".format),
@@ -91,6 +98,7 @@ def command(
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the profile to this JSON file.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older profile.")] = False,
+    device: DeviceOption = "auto",
     form: FormatOption = Format.table,
 ) -> int:
     """Measure latency and memory on this machine, and say what would be chosen on it.
@@ -120,6 +128,7 @@ def command(
             warmup=warmup,
             pictures=image or [],
             index=index,
+            device=device,
             progress=progress,
             seconds=seconds,
             sustain=sustain,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgekit.cli.options import BundleArgument, Format, FormatOption, names
+from edgekit.cli.options import BundleArgument, DeviceOption, Format, FormatOption, names
 from edgekit.cli.output import Column, emit
 from edgekit.errors import InputError
 
@@ -36,6 +36,7 @@ def command(
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: all that may be used.")] = None,
     engine: Annotated[str, typer.Option("--engine", help="Default: the fastest here.")] = "auto",
+    device: DeviceOption = "auto",
     form: FormatOption = Format.table,
 ) -> int:
     """Answer texts with labels, embeddings or tags; pictures with labels; both with the nearest entries of an index."""
@@ -47,9 +48,11 @@ def command(
     given = [] if pictures and not texts else _texts(texts or [])
     model: Model | DualModel
     if image or labels is not None or templates or index is not None:
-        model, rows, columns = _dual(bundle, given, pictures, names(labels), templates, index, top_k, threads, engine)
+        model, rows, columns = _dual(
+            bundle, given, pictures, names(labels), templates, index, top_k, threads, engine, device
+        )
     else:
-        found = load(bundle, threads=threads, engine=engine)
+        found = load(bundle, threads=threads, engine=engine, device=device)
         if isinstance(found, Model):
             model, rows, columns = found, answers(found, given, top_k or 1), _columns(found.spec.task)
         else:
@@ -72,6 +75,7 @@ def _dual(
     top_k: int | None,
     threads: int | None,
     engine: str,
+    device: str,
 ) -> tuple[DualModel, list[dict[str, Any]], list[Column]]:
     """The model, its rows and their columns, for what only a dual encoder answers."""
     from edgekit.cli import run_dual
@@ -81,7 +85,7 @@ def _dual(
 
     entries = None if index is None else Index.load(index)
     file = run_dual.file_of(bundle, entries) if entries is not None and engine == "auto" else None
-    model = load(bundle, threads=threads, engine=engine, file=file)
+    model = load(bundle, threads=threads, engine=engine, file=file, device=device)
     if not isinstance(model, DualModel):
         raise InputError(
             "--image, --labels, --templates, --index", found=f"a model for {model.spec.task}", expected="clip"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli.options import BundleArgument, Format, FormatOption, names
+from edgekit.cli.options import BundleArgument, DeviceOption, Format, FormatOption, names
 from edgekit.cli.output import Column, emit, say
 from edgekit.cli.progress import Shown
 from edgekit.errors import InputError, VerificationError
@@ -31,6 +31,7 @@ def command(
     minimum_release: Annotated[
         int | None, typer.Option("--minimum-release", help="With --key: the least release that may be signed.")
     ] = None,
+    device: DeviceOption = "auto",
     form: FormatOption = Format.table,
 ) -> int:
     """Check hashes, tokenizer and golden vectors, with --key the signature. Exit code 4 when a check fails."""
@@ -38,10 +39,12 @@ def command(
         raise InputError(str(bundle), found="no such path", expected="a bundle", fix="Check the path.")
     if cpu is not None and (key or minimum_release is not None):
         raise InputError("--cpu", found="--key too", expected="one of them", fix="A signature has no processor.")
+    if cpu is not None and device not in ("auto", "cpu"):
+        raise InputError("--cpu", found=f"--device {device} too", expected="one of them")
     if cpu is None:
         from edgekit.runtimes.verify import verify
 
-        report = verify(bundle, threads, trusted_keys=key or None, minimum_release=minimum_release)
+        report = verify(bundle, threads, device, trusted_keys=key or None, minimum_release=minimum_release)
     else:
         from edgekit.devices import emulate
 

@@ -151,6 +151,8 @@ def decide(
         return required, f"{lost}: beyond the bound of -{100 * limit:.2f} pp" + (
             "; kept because no bundle is possible without it" if required else ""
         )
+    if not required and faster < (bounds.min_speed or 0.0):
+        return False, f"slower: {gains}, asked for {bounds.min_speed:.2f}x the speed at least; {lost}"
     if not required and max(faster, smaller) < bounds.min_gain:
         return False, f"does not pay: {gains}, asked for {bounds.min_gain:.2f}x; {lost}"
     return True, f"{lost}; {gains}"

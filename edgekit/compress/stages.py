@@ -126,6 +126,8 @@ def _engine_stages(recipe: Recipe, shape: dict[str, Any]) -> list[Stage]:
         for precision in recipe.precision:
             if precision == "fp32":
                 continue
+            slowest = recipe.min_speed(settings.quantize.gate, precision)
+            gate = settings.quantize.gate.model_copy(update={"min_speed": slowest})
             stages.append(
                 Stage(
                     file_stage(engine, precision),
@@ -136,11 +138,11 @@ def _engine_stages(recipe: Recipe, shape: dict[str, Any]) -> list[Stage]:
                         "precision": precision,
                         "candidates": settings.quantize.tried(engine, precision),
                         "quantize": _quantize_part(settings.quantize),
-                        "bound": settings.quantize.gate.model_dump(),
+                        "bound": gate.model_dump(),
                         "latency_threads": recipe.latency_threads,
                     },
                     ("quantize", "export", "evaluate", "runtimes", "data"),
-                    settings.quantize.gate,
+                    gate,
                     start=export,
                 )
             )
@@ -236,6 +238,7 @@ def _quantize(precision: str, work: Work) -> dict[str, Any]:
         threads=context.recipe.latency_threads,
         progress=context.progress,
         bound=config.gate.max_cosine_drop if pairless else config.gate.max_drop,
+        min_speed=context.recipe.min_speed(config.gate, precision),
     )
     return dict(report.to_dict())
 

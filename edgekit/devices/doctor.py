@@ -20,13 +20,22 @@ from edgekit.devices.boards import identify, look
 from edgekit.devices.boards.advice import advise
 from edgekit.devices.probe import environment
 from edgekit.runtimes import process
+from edgekit.runtimes.engines import gpu
+from edgekit.runtimes.engines.providers import HOW, NOT_RUN_HERE
 
 ENGINES = {  # package -> what imports it as the runtime does, with its telemetry off
-    "onnxruntime": "from edgekit.runtimes.engines.onnxruntime import _import; _import()",
+    "onnxruntime": "from edgekit.runtimes.engines.onnxruntime import import_onnxruntime; import_onnxruntime()",
+    "onnxruntime-gpu": "from edgekit.runtimes.engines.onnxruntime import import_onnxruntime; import_onnxruntime()",
     "openvino": "from edgekit.runtimes.engines.openvino import import_openvino; import_openvino()",
     "ai-edge-litert": "import ai_edge_litert.interpreter",
     "tflite-runtime": "import tflite_runtime.interpreter",
 }
+SAME_MODULE = {"onnxruntime": "onnxruntime-gpu"}  # the other package that brings an engine
+GPU = """
+from edgekit.runtimes.device import built_providers
+from edgekit.runtimes.engines import gpu
+print("edgekit:", gpu.architecture(), gpu.tensorrt_version(), *built_providers())
+"""
 FRESH_ENVIRONMENT = "Use an environment of its own for it."
 
 
@@ -82,6 +91,7 @@ def examine() -> Diagnosis:
         _base(packages),
         *engine_findings(installed),
         *known_breakages(installed),
+        *gpu_findings(installed),
         *_resolved(),
         _cache(),
         _instructions(),
@@ -212,9 +222,29 @@ def engine_findings(installed: dict[str, str]) -> list[Finding]:
     if not here:
         return [Finding("engine", False, "none is installed, so no bundle runs", "pip install 'edgekit[onnxruntime]'")]
     told = ", ".join(f"{name} {version}" for name, version in here.items())
-    missing = [name for name in ENGINES if name not in here and name != "tflite-runtime"]
+    optional = ("tflite-runtime", *SAME_MODULE.values())
+    missing = [one for one in ENGINES if one not in (*here, *optional) and SAME_MODULE.get(one) not in here]
     detail = f"{told}; missing: {', '.join(missing)}" if missing else told
     return [Finding("engine", True, detail), *(_import(name) for name in here)]
+
+
+def gpu_findings(installed: dict[str, str], root: Path = Path("/")) -> list[Finding]:
+    """What serves on a Jetson's GPU, or with onnxruntime-gpu anywhere; nothing elsewhere. No GPU was run here."""
+    if not gpu.is_jetson(root) and "onnxruntime-gpu" not in installed:
+        return []
+    done = subprocess.run(
+        [sys.executable, "-c", GPU], capture_output=True, text=True, env=process.environment(), check=False
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("edgekit: ")]
+    if not lines:
+        return []  # the import is told already
+    architecture, tensorrt, *built = lines[-1].split()[1:]
+    seen = f"GPU {architecture}, TensorRT {tensorrt}"
+    if built:
+        detail = f"{seen}; onnxruntime has {', '.join(built)}; {NOT_RUN_HERE}"
+        return [Finding("gpu", True, detail, "`edgekit prepare BUNDLE` builds ahead, `verify --device gpu` tells.")]
+    detail = f"{seen}; the onnxruntime that is installed runs on the CPU alone"
+    return [Finding("gpu", "onnxruntime-gpu" not in installed, detail, f"For the GPU: {HOW}.")]
 
 
 def _import(package: str) -> Finding:
@@ -293,7 +323,7 @@ def _version(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return None
+        return _version(SAME_MODULE[name]) if name in SAME_MODULE else None
 
 
 def _key(name: str) -> str:

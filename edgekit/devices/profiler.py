@@ -24,7 +24,9 @@ from edgekit.devices.stats import mean_interval
 from edgekit.devices.turns import ROUNDS, Taken, in_turns
 from edgekit.errors import EngineError, InputError
 from edgekit.progress import Progress, Silent
+from edgekit.runtimes import engines
 from edgekit.runtimes.choose import Choice
+from edgekit.runtimes.device import place_of
 
 MOST_RUNS, MOST_S = 100_000, 3600.0
 
@@ -84,6 +86,7 @@ def profile(
     warmup: int = 20,
     pictures: Sequence[str | Path] = (),
     index: str | Path | None = None,
+    device: str = "auto",
     progress: Progress = Silent(),
     *,
     seconds: float = 1.0,
@@ -100,7 +103,8 @@ def profile(
     least ``runs`` runs and ``seconds``. ``load_ms`` starts before the first import; ``rss_mb`` is the process's peak,
     ``rss_steady_mb`` what it holds after the runs. A dual encoder has rows of its ``tower`` "image" (of ``pictures``,
     files, else of the golden ones as JPEGs, with the time to decode them) and, if it has one, "text"; with ``index``
-    each ends with a search of it. What fails in its engine is told in ``failed`` and the rest goes on.
+    each ends with a search of it. ``device`` as for :func:`edgekit.load`; rows that asked for a GPU have ``gpu_share``,
+    the share of nodes that it has, and ``placement``. What fails in its engine is told in ``failed``, the rest goes on.
 
     ``sustain``: then run what did best, with its longest input, for so many seconds; a board that is hot is refused
     before anything is measured, unless ``allow_hot``. ``ops``: then the time of each operator of each file, in a
@@ -108,6 +112,9 @@ def profile(
     Raises InputError, BundleError, MissingDependencyError, EngineError when nothing could be measured.
     """
     bundle = open_bundle(path)
+    place_of(bundle, device)
+    if device not in ("auto", "cpu") and engine == "auto":
+        engine = engines.ON_GPU
     jobs = select.jobs(bundle, threads, lengths, batches, files, engine, precisions, pictures, index)
     check_runs(runs, warmup, seconds)
     if sustain is not None:
@@ -122,7 +129,7 @@ def profile(
     def told(place: int, what: str) -> None:
         progress.advance(handle, note=f"{select.told(jobs[order[place]])}: {what}")
 
-    asked = [{**jobs[place], "warmup": warmup} for place in order]
+    asked = [{**jobs[place], "device": device, "warmup": warmup} for place in order]
     taken, broken = in_turns(asked, runs, seconds, root=root, told=told)
     progress.finish(handle)
     found = dict(zip(order, taken, strict=True))
@@ -248,6 +255,7 @@ def _row(job: dict[str, Any], taken: Taken) -> dict[str, Any]:
         "engine_version": ready["engine_version"],
         "file": job["file"],
         "precision": ready["precision"],
+        **ready["placed"],
         "threads": ready["threads"],
         "batch": job["batch"],
         **({"tower": job["tower"]} if "tower" in job else {}),

@@ -11,9 +11,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import EdgekitError, EngineError
+
+if TYPE_CHECKING:
+    from edgekit.runtimes.dual import DualModel
+    from edgekit.runtimes.model import Model
 
 Say = Callable[[dict[str, Any]], None]
 BACK = 2  # runs before those of a slice that count: others had the caches in between
@@ -22,16 +26,17 @@ BACK = 2  # runs before those of a slice that count: others had the caches in be
 def serve(job: dict[str, Any], requests: Iterable[str], say: Say) -> None:
     """Load what ``job`` names, say so, then answer each request for a slice of runs, and at the end with memory.
 
-    ``job``: bundle, file, threads, batch, length, warmup, words; ``engine`` may name the engine; of a dual encoder
-    ``tower`` says which one, ``pictures`` may name files for it and ``index`` one to search. A request: ``runs`` and
-    ``seconds``, both of which are reached unless ``most`` runs come first; ``keep``: of more runs than that, only so
-    many evenly spaced ones are told. Times in ms, memory in MB.
+    ``job``: bundle, file, threads, batch, length, warmup, words; ``engine`` may name the engine and ``device`` the
+    device; of a dual encoder ``tower`` says which one, ``pictures`` may name files for it and ``index`` one to search.
+    A request: ``runs`` and ``seconds``, both of which are reached unless ``most`` runs come first; ``keep``: of more
+    runs than that, only so many evenly spaced ones are told. Times in ms, memory in MB.
     """
     clock = time.perf_counter_ns
     began = clock()
     from edgekit.runtimes.load import load
 
-    model = load(job["bundle"], threads=job["threads"], engine=job.get("engine", "auto"), file=job["file"])
+    engine, device = job.get("engine", "auto"), job.get("device", "auto")
+    model = load(job["bundle"], threads=job["threads"], engine=engine, file=job["file"], device=device)
     loaded = clock()
     from edgekit.devices.runner import runner
     from edgekit.devices.warm import warm_up
@@ -46,6 +51,7 @@ def serve(job: dict[str, Any], requests: Iterable[str], say: Say) -> None:
             "engine": model.engine,
             "engine_version": model.engine_version,
             "precision": model.precision,
+            "placed": _placed(model, job.get("tower", "")),
             "threads": model.threads,
             "tokens": tokens,
             "load_ms": (loaded - began) / 1e6,
@@ -65,6 +71,14 @@ def serve(job: dict[str, Any], requests: Iterable[str], say: Say) -> None:
         done += found["all_runs"]
         say(found)
     say({**memory(), "pss_mb": pss_mb()})
+
+
+def _placed(model: Model | DualModel, tower: str) -> dict[str, Any]:
+    """What runs on which execution provider, where another than the CPU's was asked for."""
+    found = model.placements.get(tower)
+    if found is None or len(found.asked) == 1:
+        return {}
+    return {"gpu_share": found.gpu_share, "placement": found.to_dict()}
 
 
 def _slice(run: Callable[[int], Any], done: int, request: dict[str, Any]) -> dict[str, Any]:

@@ -42,9 +42,19 @@ def measure(
     return float(np.median(fp32))
 
 
-def choose(candidates: list[Candidate], bound: float) -> Candidate | None:
-    """Mark and return the winner among those with a latency and ``drop`` within ``bound``; None when there is none."""
-    fit = [c for c in candidates if c.p50_ratio_to_fp32 is not None and c.drop is not None and c.drop <= bound]
+def choose(candidates: list[Candidate], bound: float, min_speed: float = 0.0) -> Candidate | None:
+    """Mark and return the winner among those with a latency and ``drop`` within ``bound``; None when there is none.
+
+    ``min_speed``: the least speed against fp32, 1 as fast; slower ones cannot win, and their ``reason`` says so.
+    """
+    fit = []
+    for one in candidates:
+        if one.p50_ratio_to_fp32 is None or one.drop is None or one.drop > bound:
+            continue
+        if one.p50_ratio_to_fp32 * min_speed > 1:
+            one.reason = f"{1 / one.p50_ratio_to_fp32:.2f} of fp32's speed, asked for {min_speed:.2f}"
+            continue
+        fit.append(one)
     if not fit:
         return None
     fastest = min(c.p50_ratio_to_fp32 or 0.0 for c in fit)

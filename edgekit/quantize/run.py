@@ -38,21 +38,33 @@ def quantize(
     threads: int = 1,
     progress: Progress = Silent(),
     bound: float | None = None,
+    min_speed: float = 0.0,
 ) -> QuantizeReport:
     """Write an artifact of ``precision`` to ``out``, for the engine that the artifact ``fp32_folder`` is for.
 
     ``torch_folder``: the model that it was exported from; ``calibration``: training texts; ``judge``: what a model
     loses against fp32, in metric units (positive is worse), and details for the report (a dual encoder has a judge of
     its own, :class:`edgekit.quantize.dual.run.DualJudge`, and pictures with captions); ``threads``: for the timing;
-    the rest uses every processor; ``bound``: the largest drop allowed, ``config.gate.max_drop`` unless given.
-    The same inputs and choice give the same bytes.
-    Raises StageError, with what was measured, when no candidate keeps within the bound.
+    the rest uses every processor; ``bound``: the largest drop allowed, ``config.gate.max_drop`` unless given;
+    ``min_speed``: the least speed against fp32, timed in turns, 0 for any. The same inputs and choice give the same
+    bytes. Raises StageError, with what was measured, when no candidate keeps within the bounds.
     """
     if artifact.is_dual(Path(fp32_folder)):
         from edgekit.quantize.dual.run import quantize_dual
 
         return quantize_dual(
-            fp32_folder, torch_folder, out, config, calibration, judge, precision, seed, threads, progress, bound
+            fp32_folder,
+            torch_folder,
+            out,
+            config,
+            calibration,
+            judge,
+            precision,
+            seed,
+            threads,
+            progress,
+            bound,
+            min_speed,
         )
     began = time.perf_counter()
     limit = config.gate.max_drop if bound is None else bound
@@ -71,7 +83,9 @@ def quantize(
     names = [qat.NAME] if trained else config.candidates_for(subject.engine, precision)
     with tempfile.TemporaryDirectory() as scratch:
         backend = open_backend(subject.engine, source)
-        search = Search(subject, backend, Path(scratch), config, limit, precision, trained, threads, progress)
+        search = Search(
+            subject, backend, Path(scratch), config, limit, precision, trained, threads, progress, min_speed
+        )
         for name in dict.fromkeys(names):
             search.attempt(name)
         return search.finish(Path(out), began)

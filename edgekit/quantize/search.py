@@ -64,8 +64,10 @@ class Search:
         trained: bool = False,
         threads: int = 1,
         progress: Progress = Silent(),
+        min_speed: float = 0.0,
     ) -> None:
         self.subject, self.backend, self.scratch, self.config = subject, backend, scratch, config
+        self.min_speed = min_speed
         self.bound, self.precision, self.trained = bound, precision, trained
         self.threads, self.progress = threads, progress
         self.expected = subject.outputs(subject.load(subject.fp32, usable_cpus()), subject.inputs[:COMPARED])
@@ -169,8 +171,14 @@ class Search:
             for name, path in folders.items():
                 calls[f"{name}#{load}"] = partial(self.subject.answer, self.subject.load(path, self.threads))
         fp32_ms = choose.measure(self.candidates, calls, self.subject.inputs, self.progress)
-        winner = choose.choose(self.candidates, self.bound)
-        assert winner is not None
+        winner = choose.choose(self.candidates, self.bound, self.min_speed)
+        if winner is None:
+            raise StageError(
+                "INT8 is slower than fp32",
+                found="; ".join(f"{c.name}: {c.reason}" for c in passed),
+                expected=f"{self.min_speed:.2f} of fp32's speed at least",
+                fix="stages.quantize.gate.min_speed: 0 takes it for its size.",
+            )
         shutil.copytree(self.scratch / winner.name, out, dirs_exist_ok=True)
         whole = winner.name.split("-float-")[0]
         return QuantizeReport(

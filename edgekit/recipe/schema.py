@@ -11,9 +11,10 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from edgekit.errors import EdgekitError
 from edgekit.recipe.budget import Budget
 from edgekit.recipe.prompts import PromptsConfig
-from edgekit.recipe.stages import Part, StagesConfig, TowersPrecision, split_commas
+from edgekit.recipe.stages import GateConfig, Part, StagesConfig, TowersPrecision, split_commas
 
 Task = Literal["classify", "embed", "tag", "clip"]
+MIN_SPEED = 0.9  # of INT8 against fp32, where the recipe does not say: room for the noise of a timing, no more
 
 
 class Source(Part):
@@ -302,6 +303,17 @@ class Recipe(Part):
     def bounds(self) -> Budget:
         """The budget, parsed."""
         return Budget.parse(self.budget)
+
+    def min_speed(self, gate: GateConfig, precision: str = "fp32") -> float:
+        """The least speed against the stage before that ``gate`` asks of a file of ``precision``; 0: any.
+
+        INT8 is asked for to be fast, so where nothing is said it must not be slower; 16 bits, and any precision under a
+        budget of size or memory, to be small.
+        """
+        if gate.min_speed is not None:
+            return gate.min_speed
+        small = any(bound.quantity in ("size", "rss") for bound in self.bounds().bounds)
+        return MIN_SPEED if precision == "w8a8" and not small else 0.0
 
     def dump_yaml(self) -> str:
         """The whole recipe with every default written out; the same recipe gives the same text."""

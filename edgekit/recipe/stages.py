@@ -45,6 +45,14 @@ class GateConfig(Part):
         description="The stage must make the model at least this many times faster or smaller than the stage before, "
         "else it does not pay and is rolled back. 0 asks for nothing.",
     )
+    min_speed: float | None = Field(
+        default=None,
+        ge=0,
+        le=1000,
+        description="Least speed against the stage before, measured in turns: 0.9 = at most 11 % more time. A smaller "
+        "model that is slower than that is rolled back (quantize: engine by engine, tower by tower). 0 asks for "
+        "nothing. null: 0.9 for INT8 (w8a8), but 0 where the budget bounds size or rss; 0 for all else.",
+    )
 
 
 class Stage(Part):

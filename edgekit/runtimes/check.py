@@ -14,6 +14,7 @@ from edgekit.bundle.tensors import MAX_BYTES
 from edgekit.errors import BundleError, VerificationError
 from edgekit.runtimes import isa
 from edgekit.runtimes.golden import alone, differences, files_of
+from edgekit.runtimes.golden import on_gpu as gpu_tolerance
 
 if TYPE_CHECKING:
     from edgekit.runtimes.dual import DualModel
@@ -28,7 +29,10 @@ OLD_LITERT = (
 
 @dataclass(frozen=True)
 class Compared:
-    """What ``count`` golden examples gave of ``file`` on instruction set ``isa``: the worst, and what it may be."""
+    """What ``count`` golden examples gave of ``file`` on ``isa``: the worst, and what it may be.
+
+    ``isa``: the instruction set; where a GPU has a part, which execution providers have how many nodes.
+    """
 
     file: str
     count: int
@@ -80,10 +84,14 @@ def compare(model: Model | DualModel, golden: Golden, which: Sequence[int] | Non
     numbers = range(len(examples)) if which is None else which
     found = alone(model, [examples[i] for i in numbers])
     compared = []
-    for role, (file, _) in files.items():
+    for role, (file, precision) in files.items():
         expected = [golden.outputs[file][i] for i in numbers]
         largest, cosine = differences(expected, found[role])
-        compared.append(Compared(file, len(numbers), here, largest, cosine, golden.tolerance(file, here)))
+        where, tolerance = here, golden.tolerance(file, here)
+        placement = model.placements.get(role)
+        if placement is not None and placement.gpu_share != 0:
+            where, tolerance = str(placement), gpu_tolerance(file, precision, golden.outputs[file])
+        compared.append(Compared(file, len(numbers), where, largest, cosine, tolerance))
     return compared
 
 

@@ -11,6 +11,7 @@ from edgekit.bundle.dual import DualSpec, Tower
 from edgekit.bundle.records import TaskSpec
 from edgekit.errors import EngineError, InputError
 from edgekit.runtimes.context import CONTEXT, ClipTextPipeline
+from edgekit.runtimes.engines.placement import Placement
 from edgekit.runtimes.index import Hit, Index
 from edgekit.runtimes.preprocess import Ids, as_texts
 from edgekit.runtimes.prompts import PLACE, PromptBank, check_labels, check_templates, make_bank
@@ -25,7 +26,10 @@ _KEPT_SETS = 16  # sets of labels whose embeddings are kept: a camera asks the s
 
 
 class Loaded(NamedTuple):
-    """Where a model came from: engine, its version, the main file's name, precision, threads, and its towers."""
+    """Where a model came from: engine, its version, the main file's name, precision, threads, its towers.
+
+    ``placements``: where each tower's nodes run, of engines that tell.
+    """
 
     engine: str = ""
     engine_version: str = ""
@@ -33,6 +37,7 @@ class Loaded(NamedTuple):
     precision: str = "fp32"
     threads: int = 1
     towers: Mapping[str, Tower] = MappingProxyType({})
+    placements: Mapping[str, Placement] = MappingProxyType({})
 
 
 UNSTATED = Loaded()
@@ -55,8 +60,8 @@ class DualModel:
     stand too (:meth:`search`), is a ``pathlib.Path``.
 
     As :func:`edgekit.load` gives it, it also has ``engine``, ``engine_version``, ``file`` (the image tower's),
-    ``precision``, ``threads`` and ``towers`` ("image" and "text"). An example, for :meth:`run` and its three parts, is
-    a picture and a caption.
+    ``precision``, ``threads``, ``towers`` ("image" and "text"), and in onnxruntime ``placements``: where each tower's
+    nodes run. An example, for :meth:`run` and its three parts, is a picture and a caption.
     """
 
     def __init__(
@@ -80,7 +85,8 @@ class DualModel:
         self.images, self.text, self.spec = images, text, spec
         self.similarity = spec.similarity
         self.bank, self.digest = bank, digest
-        self.engine, self.engine_version, self.file, self.precision, self.threads, self.towers = loaded
+        self.engine, self.engine_version, self.file, self.precision, self.threads, self.towers = loaded[:6]
+        self.placements = loaded.placements
         self._sets: dict[tuple[tuple[str, ...], tuple[str, ...]], PromptBank] = {}
         self._lock = threading.Lock()
 

@@ -68,6 +68,15 @@ def measured(golden: Golden, model: ModelFile, where: str, outputs: Sequence[Flo
     return _tolerance(file, where, "measured", seen, _scale(expected), FLOOR, (model.engine, precision))
 
 
+def on_gpu(file: str, precision: str, outputs: Sequence[Floats]) -> Tolerance:
+    """What a GPU's answers may be off: as for 16 bits or more of rounding, stated, as nobody measured it.
+
+    TensorRT computes FP32 in TF32 on Ampere and later, whose 10 bits of mantissa are float16's.
+    """
+    wider = max(STATED["fp16"], STATED.get(precision, STATED["w8a8"]))
+    return Tolerance(file, "gpu", wider[0] * _scale(outputs), 1 - wider[1], "stated")
+
+
 def file_of(model: ModelFile, tower: str = "") -> str:
     """The path of ``tower``, or of ``model`` itself, whose outputs go by it."""
     one = model.tower(tower)

@@ -6,12 +6,20 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.bundle import Bundle, ModelFile, TrustedKey, open_bundle, reach
 from edgekit.bundle.golden import Golden
-from edgekit.errors import EdgekitError, EdgekitWarning, EngineError, MissingDependencyError, VerificationError
+from edgekit.errors import (
+    EdgekitError,
+    EdgekitWarning,
+    EngineError,
+    FallbackWarning,
+    MissingDependencyError,
+    VerificationError,
+)
 from edgekit.runtimes import engines
 from edgekit.runtimes.check import golden_of, prove
 from edgekit.runtimes.choose import (
@@ -26,6 +34,8 @@ from edgekit.runtimes.choose import (
     recall,
     remember,
 )
+from edgekit.runtimes.device import AUTO, choice_for_gpu, place_of
+from edgekit.runtimes.engines.providers import ON_CPU, Place
 from edgekit.runtimes.model import Model
 from edgekit.runtimes.threads import thread_count
 
@@ -40,6 +50,7 @@ def load(
     file: str | None = None,
     check_hashes: bool = True,
     check_golden: bool = True,
+    device: str = "auto",
     *,
     trusted_keys: Sequence[TrustedKey] | None = None,
     minimum_release: int | None = None,
@@ -51,6 +62,10 @@ def load(
     cache), else by the manifest's order. One that is missing, does not load or fails its golden vectors is passed
     over with one ``EdgekitWarning``; the model's ``engine`` and ``file`` say what serves. A named ``engine`` (its first
     file) or ``file`` (a model file's path in the bundle) is taken, or the error raised.
+
+    ``device`` "gpu" asks onnxruntime for TensorRT, then CUDA, then the CPU, "cuda" for the last two; "auto" is "gpu"
+    on a Jetson with such an onnxruntime, where the bundle has an ONNX file in fp16 or fp32, else "cpu". What falls back
+    warns with ``FallbackWarning``; the model's ``placements`` say what runs where. No GPU was run by edgekit's makers.
 
     ``check_hashes`` costs a few ms a 10 MB; without it, names and sizes are still checked. ``check_golden`` runs a few
     golden examples, a few ms.
@@ -66,6 +81,16 @@ def load(
     bundle = open_bundle(path, check_hashes, trusted_keys=trusted_keys, minimum_release=minimum_release)
     offered = offer(bundle, engine, file)
     golden = golden_of(bundle) if check_golden else None
+    place = place_of(bundle, device, engine, file)
+    if place.device != "cpu":
+        try:
+            choice = choice_for_gpu(bundle, file)
+            return _serve(bundle, offer(bundle, choice.engine, choice.file), choice, threads, golden, place)
+        except EdgekitError as error:
+            if device != AUTO:
+                raise
+            told = f"{bundle.root.name}: the CPU serves, as the GPU does not: {error}"
+            warnings.warn(told, FallbackWarning, stacklevel=2)
     if engine != "auto" or file is not None:
         return _serve(bundle, offered, offered.ready[0], threads, golden)
     ranked = rank(bundle, offered, threads, check_golden)
@@ -163,10 +188,13 @@ def _first_that_serves(
     )
 
 
-def _serve(bundle: Bundle, offered: Offer, choice: Choice, threads: int, golden: Golden | None) -> Model | DualModel:
+def _serve(
+    bundle: Bundle, offered: Offer, choice: Choice, threads: int, golden: Golden | None, place: Place = ON_CPU
+) -> Model | DualModel:
     """The model of ``choice``, proven. Whatever an engine throws becomes an ``EngineError``."""
+    create = engines.create if place == ON_CPU else partial(engines.create, place=place)
     try:
-        model = load_file(bundle, offered.models[choice.file], threads, choice.engine)
+        model = load_file(bundle, offered.models[choice.file], threads, choice.engine, create)
         if golden is not None:
             prove(model, golden)
     except EdgekitError:

@@ -13,6 +13,7 @@ from edgekit.errors import EngineError, InputError
 from edgekit.runtimes import engines
 from edgekit.runtimes.answers import Classification, Floats, Tag, tags
 from edgekit.runtimes.engines import Engine
+from edgekit.runtimes.engines.placement import placements
 from edgekit.runtimes.pipeline import Prepared, TextPipeline
 from edgekit.runtimes.preprocess import TextPreprocessor, as_texts
 from edgekit.runtimes.threads import thread_count
@@ -22,8 +23,9 @@ class Model:
     """A tokenizer and a model file in an engine, as :func:`edgekit.load` and :meth:`from_files` give it.
 
     ``spec``: the task; ``engine``: its name, ``engine_version``, and ``loaded``, the engine itself; ``file``: the model
-    file's name; ``precision``; ``threads``. ``prepare``, ``forward`` and ``finish`` are the three parts of one
-    inference, for those who time them.
+    file's name; ``precision``; ``threads``; ``placements``: in onnxruntime, under "", which execution providers serve
+    and how many nodes each has (docs/boards/jetson.md). ``prepare``, ``forward`` and ``finish`` are the three parts of
+    one inference, for those who time them.
     """
 
     towers: Mapping[str, Tower] = MappingProxyType({})  # those of a DualModel
@@ -35,6 +37,7 @@ class Model:
         self.spec = pipeline.spec
         self.engine, self.file, self.precision, self.threads = engine, file, precision, threads
         self.engine_version = loaded.version
+        self.placements = placements({"": loaded})
 
     @classmethod
     def from_files(

@@ -15,6 +15,7 @@ from edgekit.errors import BundleError, EngineError
 from edgekit.runtimes import engines
 from edgekit.runtimes.context import ClipTextPipeline, ClipTokenizer
 from edgekit.runtimes.dual import DualModel, Loaded
+from edgekit.runtimes.engines.placement import placements
 from edgekit.runtimes.prompts import NAME, PromptBank
 from edgekit.runtimes.threads import thread_count
 from edgekit.runtimes.vision.pipeline import ImagePipeline
@@ -67,7 +68,7 @@ def from_files(
         spec,
         bank,
         digest,
-        Loaded(engine, image.version, file or towers["image"].path, precision, threads, named),
+        Loaded(engine, image.version, file or towers["image"].path, precision, threads, named, placements(loaded)),
     )
 
 

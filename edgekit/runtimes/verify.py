@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ from edgekit.bundle import Bundle, ModelFile, TrustedKey, problems
 from edgekit.bundle import manifest as manifests
 from edgekit.bundle.golden import Golden
 from edgekit.bundle.reader import manifest_bytes, refuse_old, signers_of
-from edgekit.errors import BundleError, EdgekitError, TrustError
+from edgekit.errors import BundleError, EdgekitError, EdgekitWarning, FallbackWarning, TrustError
 from edgekit.runtimes import engines
 from edgekit.runtimes.check import OLD_LITERT, compare, golden_of, other_ids
 from edgekit.runtimes.context import ClipTokenizer
+from edgekit.runtimes.device import AUTO, choice_for_gpu, place_of
+from edgekit.runtimes.engines.providers import Place
 from edgekit.runtimes.load import load_file
 from edgekit.runtimes.preprocess import TextPreprocessor
 from edgekit.runtimes.prompts import NAME as PROMPTS
@@ -45,6 +49,7 @@ class VerifyReport:
 def verify(
     path: str | Path,
     threads: int | None = None,
+    device: str = AUTO,
     *,
     trusted_keys: Sequence[TrustedKey] | None = None,
     minimum_release: int | None = None,
@@ -54,8 +59,10 @@ def verify(
     Order: with ``trusted_keys`` the signature and ``minimum_release`` (a bundle that fails them is looked at no
     further); manifest, every file's sha256, the prompt bank where there is one, token ids of the golden texts (must be
     equal), outputs of each model file, or of each of its towers (within the tolerance of this instruction set). A model
-    file whose engine is not installed fails its check only if no other model file could be run. Raises ``InputError``
-    for ``trusted_keys`` that are no keys, ``MissingDependencyError`` where the library for signatures is missing.
+    file whose engine is not installed fails its check only if no other model file could be run. ``device``, as for
+    :func:`edgekit.load`: on a GPU the file that ``load`` takes there is run a second time, and it fails unless a GPU
+    has nodes of it. Raises ``InputError`` for ``trusted_keys`` that are no keys, or a ``device`` that is none,
+    ``MissingDependencyError`` where the library for signatures is missing.
     """
     root = Path(path)
     checks = []
@@ -80,6 +87,9 @@ def verify(
     if not any(bad.values()):
         checks += _prompts_checks(Bundle(root, manifest))
         checks += _golden_checks(Bundle(root, manifest), threads)
+        place = place_of(Bundle(root, manifest), device)
+        if place.device != "cpu":
+            checks += _gpu_checks(Bundle(root, manifest), threads, place)
     return VerifyReport(all(check.ok for check in checks), checks)
 
 
@@ -111,6 +121,32 @@ def _golden_checks(bundle: Bundle, threads: int | None) -> list[Check]:
         detail = f"not run: {model.engine} is not installed here"
         checks.append(Check(f"outputs {model.path}", ran > 0, detail))
     return checks
+
+
+def _gpu_checks(bundle: Bundle, threads: int | None, place: Place) -> list[Check]:
+    """The outputs on the GPU, and whether it was the GPU that gave them."""
+    try:
+        golden = golden_of(bundle)
+        models = {model.path: model for model in bundle.manifest.models}
+        chosen = models[choice_for_gpu(bundle).file]
+    except EdgekitError as error:
+        return [Check(f"device {place.device}", False, str(error))]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", EdgekitWarning)
+        checks, placements = [], {}
+        try:
+            loaded = load_file(bundle, chosen, threads, engines.ON_GPU, partial(engines.create, place=place))
+            placements = dict(loaded.placements)
+            found = [] if golden is None else compare(loaded, golden)
+            checks = [Check(f"outputs {one.file} on {place.device}", one.ok, str(one)) for one in found]
+            why = ""
+        except Exception as error:  # an engine may throw anything; that is what verify is to tell
+            why = f"{type(error).__name__}: {error}"
+    ran = bool(placements) and all(one.gpu_share for one in placements.values()) and not why
+    detail = [why] if why else [str(one.message) for one in told if issubclass(one.category, FallbackWarning)]
+    detail = detail or [f"{role or chosen.path}: {one}" for role, one in placements.items()]
+    # What the CPU gave instead is told above already, under its own name.
+    return [*(checks if ran else []), Check(f"device {place.device}", ran, "; ".join(detail))]
 
 
 def _prompts_checks(bundle: Bundle) -> list[Check]:

@@ -98,6 +98,7 @@ def test_a_fresh_cache_and_the_same_seed_give_the_same_weights(
     [
         ("prune", {"stages.prune.ffn": 0.0, "stages.prune.heads": 0.0, "stages.prune.gate.min_gain": 1.5}, "not pay"),
         ("quantize", {"stages.quantize.gate.min_gain": 1000}, "not pay"),
+        ("quantize", {"stages.quantize.gate.min_speed": 1000}, "of fp32's speed, asked for 1000.00"),
     ],
 )
 def test_a_stage_that_does_not_pay_is_rolled_back_and_the_bundle_still_made(

@@ -73,7 +73,7 @@ def test_an_engine_that_fails_leaves_the_others(
 def test_a_file_beyond_its_bound_is_packed_only_on_request_and_marked(
     small_job: Path, cache: Path, tmp_path: Path
 ) -> None:
-    strict = {"precision": "w8a8,fp32", "stages.quantize.gate": {"max_drop": 0.6, "min_gain": 1000}}
+    strict = {"precision": "w8a8,fp32", "stages.quantize.gate": {"max_drop": 0.6, "min_gain": 1000, "min_speed": 0}}
     result = compress(load_recipe(small_job, strict), tmp_path / "a.edge", cache_dir=cache)
     assert [model.path for model in open_bundle(result.bundle).manifest.models] == ["models/fp32.onnx"]
     result = compress(load_recipe(small_job, {**strict, "keep": "failed"}), tmp_path / "b.edge", cache_dir=cache)

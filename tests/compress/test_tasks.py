@@ -15,7 +15,7 @@ from edgekit.runtimes.load import load
 from edgekit.runtimes.verify import verify
 from tests.compress.conftest import BAD, GOOD, sentences
 
-LOOSE = {"max_drop": 1.0, "max_cosine_drop": 1.0, "min_gain": 0.0}
+LOOSE = {"max_drop": 1.0, "max_cosine_drop": 1.0, "min_gain": 0.0, "min_speed": 0}
 FAST: dict[str, Any] = {
     "max_length": 32,
     "stride": 8,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.devices.doctor import engine_findings, examine, known_breakages, requirements
+from edgekit.devices.doctor import engine_findings, examine, gpu_findings, known_breakages, requirements
 
 
 def test_every_extra_is_listed_with_its_pip_line() -> None:
@@ -75,3 +75,21 @@ def test_tflite_runtime_is_known_for_wrong_answers() -> None:
 )
 def test_sound_pairs_pass(installed: dict[str, str]) -> None:
     assert all(finding.ok for finding in known_breakages(installed))
+
+
+def test_a_jetson_without_a_gpus_onnxruntime_is_told_what_to_install(tmp_path: Path) -> None:
+    assert gpu_findings({"onnxruntime": "1.31.1"}, tmp_path) == []
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/nv_tegra_release").write_text("# R36 (release), REVISION: 4.3\n")
+    (found,) = gpu_findings({"onnxruntime": "1.31.1"}, tmp_path)
+    assert (found.name, found.ok) == ("gpu", True)
+    assert "GPU unknown, TensorRT unknown" in found.detail and "CPU alone" in found.detail
+    assert "docs/boards/jetson.md" in found.fix
+    (broken,) = gpu_findings({"onnxruntime-gpu": "1.31.1"}, tmp_path)
+    assert not broken.ok  # the package is there, and what is imported has no GPU
+
+
+def test_a_gpus_onnxruntime_counts_as_onnxruntime() -> None:
+    found = engine_findings({"onnxruntime-gpu": "1.23.0"})
+    assert [(one.name, one.ok) for one in found] == [("engine", True), ("import onnxruntime-gpu", True)]
+    assert "missing: openvino, ai-edge-litert" in found[0].detail

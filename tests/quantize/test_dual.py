@@ -173,6 +173,23 @@ def test_a_tower_that_no_candidate_suits_stays_as_it_is(folders: dict[str, Path]
 
 
 @pytest.mark.slow
+def test_a_tower_that_int8_makes_slower_stays_as_it_is(folders: dict[str, Path], tmp_path: Path) -> None:
+    """Asked for 1,000 times the speed, which no file has; what the recipe names a tower's precision, it keeps."""
+    judge = Nearness(folders["lite"], duals.examples(3, seed=11))
+    common: dict[str, Any] = {"candidates": ["static"], "float_layers": 0, "reduce_range": False}
+    given = (duals.examples(4), judge)
+    config = QuantizeConfig(**common, towers={"text": "w8a8"})
+    paths = (folders["lite"], folders["lite-torch"])
+    report = quantize(*paths, tmp_path / "out", config, *given, bound=0.9, min_speed=1000)
+    about = artifact.read(tmp_path / "out")
+    assert {name: tower.precision for name, tower in about.each_tower().items()} == {"image": "fp32", "text": "w8a8"}
+    told = report.to_dict()["towers"]["image"]["reason"]
+    assert told.startswith("INT8 is slower than fp32: static: ") and "of fp32's speed, asked for 1000.00" in told
+    with pytest.raises(StageError, match=r"image tower: INT8 is slower.*text tower: INT8 is slower.*min_speed: 0"):
+        quantize(*paths, tmp_path / "none", QuantizeConfig(**common), *given, bound=0.9, min_speed=1000)
+
+
+@pytest.mark.slow
 def test_sensitive_modules_stay_in_float_by_halving(folders: dict[str, Path], tmp_path: Path) -> None:
     class Needs(Nearness):
         """Only what keeps the image tower within a small error passes."""

@@ -146,3 +146,17 @@ def test_near_ties_go_to_the_more_accurate_then_to_the_first() -> None:
 
 def test_nothing_within_the_bound_is_no_winner() -> None:
     assert choose([_candidate("a", 0.02, 0.1)], 0.01) is None
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 0.02), st.floats(0.05, 20)), max_size=6),
+    st.one_of(st.just(0.0), st.floats(0.05, 20)),
+)
+def test_no_candidate_below_the_asked_speed_wins(found: list[tuple[float, float]], min_speed: float) -> None:
+    candidates = [_candidate(str(place), *one) for place, one in enumerate(found)]
+    winner = choose(candidates, 0.01, min_speed)
+    fit = [drop <= 0.01 and ratio * min_speed <= 1 for drop, ratio in found]
+    assert (winner is not None) == any(fit)
+    assert winner is None or fit[int(winner.name)]
+    slow = [one for one, (drop, ratio) in zip(candidates, found, strict=True) if drop <= 0.01 and ratio * min_speed > 1]
+    assert all("of fp32's speed, asked for" in one.reason for one in slow)

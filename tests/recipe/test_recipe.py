@@ -57,6 +57,35 @@ def test_a_gate_given_in_part_keeps_the_rest_of_its_stage() -> None:
     assert DistillConfig.model_validate({"gate": {"min_gain": 2}}).gate.max_drop == 0.02
 
 
+@pytest.mark.parametrize(
+    ("extra", "precision", "expected"),
+    [
+        ("", "w8a8", 0.9),
+        ("", "fp16", 0.0),
+        ("", "w8a16", 0.0),
+        ("budget: p95<=25ms, acc>=-1pp", "w8a8", 0.9),
+        ("budget: size<=12MB", "w8a8", 0.0),
+        ("budget: p95<=25ms, rss<=120MB", "w8a8", 0.0),
+        ("stages: {quantize: {gate: {min_speed: 1.5}}}", "w8a8", 1.5),
+        ("stages: {quantize: {gate: {min_speed: 1.5}}}\nbudget: size<=12MB", "fp16", 1.5),
+        ("stages: {quantize: {gate: {min_speed: 0}}}", "w8a8", 0.0),
+    ],
+)
+def test_int8_may_be_slower_where_it_is_asked_to_be_small(
+    tmp_path: Path, extra: str, precision: str, expected: float
+) -> None:
+    recipe = load_recipe(write(tmp_path, f"{SMALL}\n{extra}\n"))
+    assert recipe.min_speed(recipe.stages.quantize.gate, precision) == expected
+    assert recipe.min_speed(recipe.stages.prune.gate) == 0.0
+
+
+def test_the_presets_keep_what_is_worth_it() -> None:
+    """sentiment has a budget of size, so its INT8 stays; clip has none, so its INT8 must be as fast as fp32."""
+    for name, expected in (("sentiment", 0.0), ("clip", 0.9)):
+        recipe = load_recipe(name)
+        assert recipe.min_speed(recipe.stages.quantize.gate, "w8a8") == expected
+
+
 # --- mistakes
 
 

@@ -40,7 +40,7 @@ _SEE = "`edgekit devices probe` shows all; a fact that is wrong in the file is w
 def _engines(board: Board, installed: Mapping[str, str]) -> Iterator[Advice]:
     """The engines that run on ``board``, if none of them is here."""
     able = [engine for engine in board.engines if engine.runs and engine.package]
-    if not able or any(engine.package in installed for engine in able):
+    if not able or any(engine.package in installed or f"{engine.package}-gpu" in installed for engine in able):
         return
     lines = " or ".join(f"pip install {engine.package}=={engine.version}" for engine in able[:3])
     names = ", ".join(f"{engine.name} ({engine.wheel})" for engine in able)

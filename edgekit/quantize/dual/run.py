@@ -69,12 +69,13 @@ def quantize_dual(
     threads: int = 1,
     progress: Progress = Silent(),
     bound: float | None = None,
+    min_speed: float = 0.0,
 ) -> DualQuantizeReport:
     """As :func:`edgekit.quantize.run.quantize`, for the artifact of a dual encoder.
 
-    ``calibration``: training pictures with captions. ``config.towers`` may give a tower a precision of its own. A tower
-    for which no candidate keeps within the bound stays as it is. Raises StageError when that is so of all that were
-    tried.
+    ``calibration``: training pictures with captions. ``config.towers`` may give a tower a precision of its own, which
+    it keeps however slow. A tower for which no candidate keeps within the bounds stays as it is. Raises StageError when
+    that is so of all that were tried.
     """
     began = time.perf_counter()
     fp32_folder, out = Path(fp32_folder), Path(out)
@@ -108,7 +109,8 @@ def quantize_dual(
             work.mkdir()
             limit = config.gate.max_drop if bound is None else bound
             backend = open_backend(about.engine, source)
-            search = Search(subject, backend, work, config, limit, wanted[name], threads=threads, progress=progress)
+            slowest = 0.0 if getattr(config.towers, name) else min_speed
+            search = Search(subject, backend, work, config, limit, wanted[name], False, threads, progress, slowest)
             for candidate in dict.fromkeys(config.candidates_for(about.engine, wanted[name])):
                 search.attempt(candidate)
             try:
@@ -117,7 +119,7 @@ def quantize_dual(
             except StageError as error:
                 missed[name] = error
         if not reports:
-            told = "; ".join(f"{name} tower: {error.found}" for name, error in missed.items())
+            told = "; ".join(f"{name} tower: {error.what}: {error.found}" for name, error in missed.items())
             first = next(iter(missed.values()))
             raise StageError("no INT8 candidate of either tower", found=told, expected=first.expected, fix=first.fix)
         for name in about.towers:
@@ -201,7 +203,7 @@ def _joined(
             "p50_ms": chosen["p50_ms"],
         }
     for name, error in missed.items():
-        told[name] = {"precision": "fp32", "chosen": "", "reason": error.found}
+        told[name] = {"precision": "fp32", "chosen": "", "reason": f"{error.what}: {error.found}"}
     for name in wanted.keys() - told.keys():
         told[name] = {"precision": "fp32", "chosen": "", "reason": "fp32 was asked for"}
     return DualQuantizeReport(

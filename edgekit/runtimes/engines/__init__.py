@@ -13,6 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.errors import EngineError
+from edgekit.runtimes.engines.providers import ON_CPU, Place
+
+ON_GPU = "onnxruntime"  # the engine that knows other devices than the CPU
 
 
 class Engine(Protocol):
@@ -78,11 +81,18 @@ def readers(made_for: str) -> list[str]:
 
 
 def create(
-    engine: str, path: Path, threads: int, inputs: tuple[str, ...], output: str, precision: str = "fp32"
+    engine: str,
+    path: Path,
+    threads: int,
+    inputs: tuple[str, ...],
+    output: str,
+    precision: str = "fp32",
+    place: Place = ON_CPU,
 ) -> Engine:
     """Load ``path`` in ``engine``. ``precision`` is the file's, for engines that choose their arithmetic by it.
 
     ``inputs``: all the file's inputs, (ids, mask) or one alone; ``output``: the output's name, the first when empty.
+    ``place``: the device; onnxruntime alone knows another than the CPU.
 
     Raises ``EngineError`` or ``MissingDependencyError``.
     """
@@ -92,5 +102,10 @@ def create(
         raise EngineError(f"inputs of {path.name}", found=list(inputs), expected="one, or token ids and mask")
     module, _, name = _ENGINES[engine].adapter.partition(":")
     adapter = getattr(import_module(f"{__name__}.{module}"), name)
-    loaded: Engine = adapter(path, threads, inputs, output, precision)
-    return loaded
+    if place.device == "cpu":
+        on_cpu: Engine = adapter(path, threads, inputs, output, precision)
+        return on_cpu
+    if engine != ON_GPU:
+        raise EngineError(f"engine {engine} on device {place.device}", found=engine, expected=ON_GPU)
+    placed: Engine = adapter(path, threads, inputs, output, precision, place)
+    return placed

@@ -1,4 +1,4 @@
-"""onnxruntime: telemetry off, threads given, memory bounded."""
+"""onnxruntime: telemetry off, threads given, memory bounded; on the CPU, or where a :class:`Place` says."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.errors import EngineError, MissingDependencyError
+from edgekit.errors import EdgekitError, EngineError, MissingDependencyError
+from edgekit.runtimes.engines.placement import Placement
+from edgekit.runtimes.engines.providers import CPU, ON_CPU, TENSORRT, Place
 
 NAME = "onnxruntime"
 # Runs above this many tokens give the arena's free memory back when they end; below it, that would cost latency.
 SHRINK_ABOVE_TOKENS = 1024
 
 
-def _import() -> Any:
+def import_onnxruntime() -> Any:
+    """The package, its telemetry off. Raises ``MissingDependencyError``."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when the library initialises
     try:
         import onnxruntime
@@ -30,7 +33,10 @@ def _import() -> Any:
 
 
 class OnnxRuntimeEngine:
-    """One ``session`` on the CPU. Safe to use from several threads, as onnxruntime's sessions are."""
+    """One ``session``. Safe to use from several threads, as onnxruntime's sessions are.
+
+    ``placement``: which execution providers serve, and how many nodes each has.
+    """
 
     length_step = 1  # no length costs more than its tokens
 
@@ -41,12 +47,20 @@ class OnnxRuntimeEngine:
         inputs: tuple[str, ...] = ("input_ids", "attention_mask"),
         output: str = "",
         precision: str = "fp32",
+        place: Place = ON_CPU,
     ) -> None:
-        del precision  # the file itself says all
-        ort = _import()
+        ort = import_onnxruntime()
         options = self.options(ort, threads)
+        self.placement = Placement()
         try:
-            self.session = ort.InferenceSession(str(model_path), options, providers=["CPUExecutionProvider"])
+            if place.device == "cpu":  # the file itself says its precision
+                self.session = ort.InferenceSession(str(model_path), options, providers=[CPU])
+            else:
+                from edgekit.runtimes.engines.session import open_on  # rarely needed
+
+                self.session, self.placement = open_on(ort, Path(model_path), options, place, precision)
+        except EdgekitError:
+            raise
         except Exception as error:
             raise EngineError(f"onnxruntime cannot load {Path(model_path).name}", found=_short(error)) from None
         names = {value.name for value in self.session.get_inputs()}
@@ -59,7 +73,8 @@ class OnnxRuntimeEngine:
             raise EngineError(f"outputs of {Path(model_path).name}", found=listed, expected=f"{output or 'one'} float")
         self.output_width: int | None = chosen[0].shape[-1] if isinstance(chosen[0].shape[-1], int) else None
         self.version: str = ort.__version__
-        self.batching = not _quantizes_at_run_time(Path(model_path))
+        # TensorRT's engine is built for one row: each text alone, so that its memory and its build stay small.
+        self.batching = TENSORRT not in self.placement.registered and not _quantizes_at_run_time(Path(model_path))
         self.inputs = inputs
         self._ids, self._mask = inputs if len(inputs) == 2 else (inputs[0], "")
         self._outputs = [chosen[0].name]

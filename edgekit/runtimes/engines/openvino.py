@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.errors import EngineError, MissingDependencyError
+from edgekit.runtimes.engines.openvino_cache import prepared
 
 NAME = "openvino"
 # Left to itself OpenVINO computes the float parts in bfloat16 (x86 with AMX or AVX512-BF16) or float16 (arm64). fp32
@@ -91,6 +92,8 @@ class OpenVinoEngine:
         }
         if precision not in SIXTEEN_BITS:
             settings["INFERENCE_PRECISION_HINT"] = "f32"
+        if cache := prepared(Path(model_path), openvino.__version__):
+            settings["CACHE_DIR"] = cache
         try:
             compiled = openvino.Core().compile_model(str(model_path), "CPU", settings)
         except Exception as error:
