@@ -1,15 +1,17 @@
-"""``edgekit profile``: latency and memory on this machine."""
+"""``edgekit profile``: latency and memory on this machine, or on a board."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from edgekit.cli.options import BundleArgument, Format, FormatOption, names, numbers
 from edgekit.cli.output import Column, emit, say
 from edgekit.cli.progress import Shown
+from edgekit.errors import InputError
+from edgekit.progress import Progress
 
 MS = "{:.2f}".format
 DUAL = ("tower", "decode_p50_ms", "search_p50_ms")  # columns of dual encoders alone
@@ -56,34 +58,56 @@ def command(
         list[Path] | None, typer.Option("--image", help="A picture to measure with (clip); may be given again.")
     ] = None,
     index: Annotated[Path | None, typer.Option("--index", help="Search this index too (clip).")] = None,
+    target: Annotated[
+        str, typer.Option("--target", help="Measure there: ssh://user@host[:port]. Default: this machine.")
+    ] = "local",
+    directory: Annotated[str, typer.Option("--directory", help="With --target: edgekit's folder there.")] = "edgekit",
+    wheels: Annotated[
+        Path | None, typer.Option("--wheels", help="With --target: take the board's wheels from this folder.")
+    ] = None,
     form: FormatOption = Format.table,
 ) -> int:
-    """Measure latency and memory on this machine, and say what would be chosen on it.
+    """Measure latency and memory on this machine or on a board, and say what would be chosen on it.
 
     Each row in a fresh process: load, first inference, then percentiles over --runs, in ms.
     """
-    from edgekit.devices.profiler import profile
-
+    options: dict[str, Any] = {
+        "threads": numbers("--threads", threads),
+        "lengths": None if lengths is None else numbers("--lengths", lengths),
+        "batches": numbers("--batch", batch),
+        "files": names(file),
+        "engine": names(engine) or "auto",
+        "precisions": names(precision),
+        "runs": runs,
+        "warmup": warmup,
+    }
     with Shown() as progress:
-        found = profile(
-            bundle,
-            threads=numbers("--threads", threads),
-            lengths=None if lengths is None else numbers("--lengths", lengths),
-            batches=numbers("--batch", batch),
-            files=names(file),
-            engine=names(engine) or "auto",
-            precisions=names(precision),
-            runs=runs,
-            warmup=warmup,
-            pictures=image or [],
-            index=index,
-            progress=progress,
-        )
-    shown = [column for column in COLUMNS if column.key not in DUAL or any(column.key in row for row in found.rows)]
-    emit(form, found.to_dict(), found.rows, shown)
-    for one in found.failed:
+        if target == "local":
+            from edgekit.devices.profiler import profile
+
+            found = profile(bundle, **options, pictures=image or [], index=index, progress=progress).to_dict()
+        else:
+            if image or index is not None:
+                raise InputError("--image and --index", found="with --target", expected="golden pictures, no index")
+            found = _there(bundle, target, directory, wheels, options, progress)
+    shown = [column for column in COLUMNS if column.key not in DUAL or any(column.key in row for row in found["rows"])]
+    emit(form, found, found["rows"], shown)
+    for one in found["failed"]:
         say(f"not measured: {one['engine']}, {one['file']}: {one['cause']}")
-    if form is not Format.json:
-        choice = found.choice
+    if found["basis"] == "emulated":
+        say(f"{target}: emulated: no timing; what it answers, and its memory, are real")
+    elif form is not Format.json:
+        choice = found["choice"]
         say(f"choice: {choice['engine']}, {choice['file']}, threads {choice['threads']}: {choice['why']}")
     return 0
+
+
+def _there(
+    bundle: Path, target: str, directory: str, wheels: Path | None, options: dict[str, Any], progress: Progress
+) -> dict[str, Any]:
+    from edgekit.devices.targets import open_target
+    from edgekit.devices.targets.measure import profile
+
+    asked = [] if options["engine"] == "auto" else options["engine"]
+    with open_target(target) as board:
+        return profile(bundle, board, options, directory, asked, wheels, progress)
