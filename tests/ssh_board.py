@@ -91,10 +91,9 @@ class SshBoard:
             f"PermitRootLogin yes\nStrictModes no\nAllowUsers {USER}\nPrintMotd no\n"
         )
         self.trust("host")
-        (folder / "ssh_config").write_text(
-            f"Host board\n  HostName 127.0.0.1\n  HostKeyAlias board\n  IdentityFile {folder}/id\n"
-            f"  IdentitiesOnly yes\n  IdentityAgent none\n  UserKnownHostsFile {folder}/known_hosts\n  GlobalKnownHostsFile /dev/null\n"
-        )
+        lines = ["Host board", "HostName 127.0.0.1", "HostKeyAlias board", f"IdentityFile {folder}/id"]
+        lines += ["IdentitiesOnly yes", "IdentityAgent none", f"UserKnownHostsFile {folder}/known_hosts"]
+        (folder / "ssh_config").write_text("\n  ".join([*lines, "GlobalKnownHostsFile /dev/null"]) + "\n")
         (folder / "bin").mkdir()
         (folder / "bin/ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {folder}/ssh_config "$@"\n')
         (folder / "bin/ssh").chmod(0o755)

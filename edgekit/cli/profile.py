@@ -65,6 +65,9 @@ def command(
     wheels: Annotated[
         Path | None, typer.Option("--wheels", help="With --target: take the board's wheels from this folder.")
     ] = None,
+    keep: Annotated[
+        str | None, typer.Option("--keep", help="With --target: for `compress --device NAME`; measures here too.")
+    ] = None,
     form: FormatOption = Format.table,
 ) -> int:
     """Measure latency and memory on this machine or on a board, and say what would be chosen on it.
@@ -90,6 +93,12 @@ def command(
             if image or index is not None:
                 raise InputError("--image and --index", found="with --target", expected="golden pictures, no index")
             found = _there(bundle, target, directory, wheels, options, progress)
+            if keep is not None:
+                from edgekit.devices.profiler import profile
+                from edgekit.devices.targets import stored
+
+                here = profile(bundle, **options, progress=progress).to_dict()
+                progress.say(f"kept: {stored.keep(keep, found, here)}")
     shown = [column for column in COLUMNS if column.key not in DUAL or any(column.key in row for row in found["rows"])]
     emit(form, found, found["rows"], shown)
     for one in found["failed"]:

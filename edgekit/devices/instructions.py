@@ -71,7 +71,7 @@ def count(
     example: Any = None,
     progress: Progress = Silent(),
 ) -> list[Count]:
-    """The model ``files`` of the bundle at ``path`` (all unless given) on each of ``cpus``, the median of ``RUNS`` runs.
+    """The model ``files`` of the bundle at ``path`` (all unless given) on each of ``cpus``: the median of ``RUNS``.
 
     ``example``: what is answered, the longest golden text or the first picture unless given. Raises as
     :func:`edgekit.devices.emulate.answers`.

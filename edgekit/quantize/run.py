@@ -17,7 +17,7 @@ from edgekit.progress import Progress, Silent
 from edgekit.quantize import qat
 from edgekit.quantize.backend import Feed, Source, open_backend
 from edgekit.quantize.report import QuantizeReport
-from edgekit.quantize.search import Search
+from edgekit.quantize.search import Search, Timer
 from edgekit.recipe.stages import QuantizeConfig
 from edgekit.runtimes import artifact
 from edgekit.runtimes.model import Model
@@ -38,13 +38,15 @@ def quantize(
     threads: int = 1,
     progress: Progress = Silent(),
     bound: float | None = None,
+    timer: Timer | None = None,
 ) -> QuantizeReport:
     """Write an artifact of ``precision`` to ``out``, for the engine that the artifact ``fp32_folder`` is for.
 
     ``torch_folder``: the model that it was exported from; ``calibration``: training texts; ``judge``: what a model
     loses against fp32, in metric units (positive is worse), and details for the report (a dual encoder has a judge of
     its own, :class:`edgekit.quantize.dual.run.DualJudge`, and pictures with captions); ``threads``: for the timing;
-    the rest uses every processor; ``bound``: the largest drop allowed, ``config.gate.max_drop`` unless given.
+    the rest uses every processor; ``bound``: the largest drop allowed, ``config.gate.max_drop`` unless given;
+    ``timer``: times candidates of texts on a board instead of here.
     The same inputs and choice give the same bytes.
     Raises StageError, with what was measured, when no candidate keeps within the bound.
     """
@@ -71,7 +73,7 @@ def quantize(
     names = [qat.NAME] if trained else config.candidates_for(subject.engine, precision)
     with tempfile.TemporaryDirectory() as scratch:
         backend = open_backend(subject.engine, source)
-        search = Search(subject, backend, Path(scratch), config, limit, precision, trained, threads, progress)
+        search = Search(subject, backend, Path(scratch), config, limit, precision, trained, threads, progress, timer)
         for name in dict.fromkeys(names):
             search.attempt(name)
         return search.finish(Path(out), began)

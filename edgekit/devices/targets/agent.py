@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -151,22 +152,81 @@ def measure(job: dict[str, Any], progress: Told) -> dict[str, Any]:
     from edgekit.devices.boards import identify, look
     from edgekit.devices.emulated import emulation, without_times
     from edgekit.devices.profiler import profile
+    from edgekit.runtimes.telemetry.read import Telemetry
     from edgekit.runtimes.verify import verify
 
     progress.say("verifying on the board")
     report = verify(job["bundle"])
     board, emulator = identify(look()), emulation()
+    throttle = Telemetry().read().throttle
+    if throttle is not None and throttle.now:
+        progress.say(f"the board holds itself back now: {', '.join(throttle.names)}; times will be longer than its own")
     found = profile(job["bundle"], **job["options"], progress=progress).to_dict()
     if emulator:
         found = without_times(found)
-        found["environment"] = {**found["environment"], "emulator": emulator}
     return {
         **found,
+        "environment": {
+            **found["environment"],
+            "throttled": None if throttle is None else throttle.names,
+            "emulator": emulator or None,
+        },
         "board": board.key if board else "",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "bundle_sha256": _manifest(Path(job["bundle"])),
         "verified": report.to_dict(),
     }
+
+
+def clock(job: dict[str, Any], progress: Told) -> dict[str, Any]:
+    """Times of artifact folders on this machine, in turns: ``timed`` name -> ``samples_ms``, ``rss_mb``.
+
+    ``job["models"]``: name -> file -> its name in the folder ``job["store"]``. Nothing is timed where it is emulated.
+    """
+    from edgekit.devices.emulated import emulation
+    from edgekit.devices.examples import from_json
+    from edgekit.runtimes import artifact
+    from edgekit.runtimes.timing import interleaved
+
+    if emulator := emulation():
+        return {"emulator": emulator, "timed": {}}
+    examples = [from_json(one) for one in job["examples"]]
+    with tempfile.TemporaryDirectory(dir=job["store"]) as work:
+        calls: dict[str, Any] = {}
+        rss = {}
+        for name, files in job["models"].items():
+            for file, digest in files.items():
+                path = Path(work, name, file)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                os.link(Path(job["store"], digest), path)
+            rss[name] = _rss_mb(str(Path(work, name)), job)
+            calls[name] = artifact.load(Path(work, name), job["threads"]).run
+        samples = interleaved(calls, examples, job["rounds"], job["warmup"], progress)
+    timed = {name: {"samples_ms": taken.tolist(), "rss_mb": rss[name]} for name, taken in samples.items()}
+    return {"emulator": "", "timed": timed}
+
+
+def _rss_mb(folder: str, job: dict[str, Any]) -> float | None:
+    """The peak of a fresh process that answers a few examples with the model in ``folder``."""
+    inner = {"do": "memory", "folder": folder, "threads": job["threads"], "examples": job["examples"][:4]}
+    done = subprocess.run(
+        [sys.executable, "-m", MODULE], input=json.dumps(inner), capture_output=True, text=True, check=False
+    )
+    lines = done.stdout.splitlines()
+    peak: float | None = json.loads(lines[-1]).get("rss_mb") if lines else None
+    return peak
+
+
+def memory(job: dict[str, Any], progress: Told) -> dict[str, Any]:
+    """What this process needs at its peak for the model in ``job["folder"]``, MB."""
+    from edgekit.devices.examples import from_json
+    from edgekit.devices.worker import memory as seen
+    from edgekit.runtimes import artifact
+
+    run: Callable[[Any], object] = artifact.load(Path(job["folder"]), job["threads"]).run
+    for one in job["examples"]:
+        run(from_json(one))
+    return seen()
 
 
 def main() -> int:
@@ -179,7 +239,7 @@ def main() -> int:
         print(json.dumps(line), file=out, flush=True)
 
     try:
-        answer = {"install": install, "verify": check, "profile": measure}[job["do"]](job, Told(tell))
+        answer = JOBS[job["do"]](job, Told(tell))
     except EdgekitError as error:
         answer = {
             "error": type(error).__name__,
@@ -191,6 +251,8 @@ def main() -> int:
     tell(answer)
     return 0
 
+
+JOBS = {"install": install, "verify": check, "profile": measure, "time": clock, "memory": memory}
 
 if __name__ == "__main__":
     sys.exit(main())

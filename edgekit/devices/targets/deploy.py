@@ -129,7 +129,8 @@ def stage(
     files = {one.relative_to(bundle.root).as_posix(): one for one in bundle.root.rglob("*") if one.is_file()}
     plan = compare(target, incoming, files, [f"{apps}/{name}/[0-9]*.edge"])
     need(target, f"{bundle.root.name}", plan.bytes + plan.total, plan.free)  # as sent, and again in its slot
-    runtime = install(target, facts, bundle, wanted, signed, wheels, progress)
+    pictures = bundle.manifest.task.task == "clip"
+    runtime = install(target, facts, wanted, pictures, signed, wheels, progress)
     send(target, plan, f"{bundle.root.name} to {target.name}", progress)
     progress.say(f"{target.name}: {len(plan.missing)} of {len(files)} files of {bundle.root.name} sent")
     sent = plan.bytes + runtime.sent_bytes

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.bundle import open_bundle
-from edgekit.devices.targets.deploy import command, stage
 from edgekit.devices.targets.board import FOLDER
+from edgekit.devices.targets.deploy import command, stage
 from edgekit.devices.targets.target import Target
 from edgekit.progress import Progress, Silent
 

@@ -53,7 +53,7 @@ def engines_of(bundle: Bundle, asked: Sequence[str] = ()) -> list[str]:
 
 
 def gather(
-    bundle: Bundle, names: Sequence[str], platform: Platform, signed: bool, wheels: Path | None, progress: Progress
+    names: Sequence[str], platform: Platform, pictures: bool, signed: bool, wheels: Path | None, progress: Progress
 ) -> tuple[dict[str, Path], list[str]]:
     """Packages by file name, and the engines among ``names`` that they hold.
 
@@ -67,8 +67,7 @@ def gather(
         if not given:
             raise InputError(f"--wheels {wheels}", found="no wheel", expected="a folder of *.whl")
         return found | {path.name: path for path in given}, list(names)
-    pictures = PICTURES if bundle.manifest.task.task == "clip" else ()
-    base = [*BASE, *pictures, *(SIGNATURES if signed else ())]
+    base = [*BASE, *(PICTURES if pictures else ()), *(SIGNATURES if signed else ())]
     for pin in track(progress, f"wheels for {platform}", _pins(base), len(base)):
         path = download(pin, platform, cache)
         found[path.name] = path
@@ -83,9 +82,7 @@ def gather(
         found[path.name] = path
         ready.append(name)
     if not ready:
-        raise MissingDependencyError(
-            f"engines of {bundle.root.name} for {platform}", found="; ".join(reasons) or "none", expected="one"
-        )
+        raise MissingDependencyError(f"engines for {platform}", found="; ".join(reasons) or "none", expected="one")
     return found, ready
 
 
@@ -113,17 +110,17 @@ def _ours(folder: Path) -> Path:
 def install(
     target: Target,
     facts: Facts,
-    bundle: Bundle,
     names: Sequence[str],
+    pictures: bool = False,
     signed: bool = False,
     wheels: Path | None = None,
     progress: Progress = Silent(),
 ) -> Runtime:
-    """Let ``target`` have a runtime for ``bundle`` with the engines ``names``.
+    """Let ``target`` have a runtime with the engines ``names``, with what ``pictures`` and ``signed`` bundles take.
 
     Its folder's name is a hash of its content: one that is there is taken as it is, and none is ever changed.
     """
-    packages, ready = gather(bundle, names, facts.platform, signed, wheels, progress)
+    packages, ready = gather(names, facts.platform, pictures, signed, wheels, progress)
     plan = compare(target, f"{facts.root}/packages", packages)
     content = json.dumps([facts.python[:2], {name: plan.hashes[name][0] for name in sorted(packages)}])
     folder = f"{facts.root}/runtimes/{hashlib.sha256(content.encode()).hexdigest()[:16]}"
