@@ -1,24 +1,33 @@
-"""This machine as a board: a scripted ssh on the PATH, and a wheel that borrows the packages that are installed here."""
+"""This machine as a board: a scripted ssh on the PATH, and a wheel that borrows what is installed here."""
 
 from __future__ import annotations
 
 import os
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgekit.bundle import open_bundle, write
 from edgekit.cli.main import run
 from edgekit.runtimes.slots import Slots
 
 SSH = """#!/bin/sh
 # ssh to a board whose home is {home}
 printf '%s\\n' "$*" >> {home}/../log
-for last; do :; done
-case "$*" in *"-O exit"*) exit 0;; esac
-cd {home} && HOME={home} exec {prefix} sh -c "$last"
+while :; do
+  case $1 in
+    -O) exit 0;;
+    -o|-p) shift 2;;
+    -*) shift;;
+    *) break;;
+  esac
+done
+shift
+cd {home} && HOME={home} exec {prefix} sh -c "$*"
 """
 
 
@@ -61,3 +70,13 @@ class FakeBoard:
             elif path.is_file() and path.name != ".lock":
                 found[str(path.relative_to(apps))] = path.read_bytes().hex()[:200]
         return found
+
+
+def changed(bundle: Path, path: Path) -> Path:
+    """A copy of ``bundle`` whose licence page is another: one file and the manifest differ."""
+    opened = open_bundle(bundle)
+    files: dict[str, Path | bytes] = {entry.path: bundle / entry.path for entry in opened.manifest.files}
+    write(
+        path, replace(opened.manifest, release=opened.manifest.release + 1), files | {"LICENSES.md": path.name.encode()}
+    )
+    return path

@@ -117,6 +117,6 @@ def _there(
     from edgekit.devices.targets import open_target
     from edgekit.devices.targets.measure import profile
 
-    asked = [] if options["engine"] == "auto" else options["engine"]
+    asked = [] if "auto" in options["engine"] else options["engine"]
     with open_target(target) as board:
         return profile(bundle, board, options, directory, asked, wheels, progress)

@@ -40,11 +40,12 @@ def place(small_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield FakeBoard(folder, patch)
 
 
+@pytest.mark.slow
 def test_the_page_from_top_to_bottom(place: FakeBoard, capsys: pytest.CaptureFixture[str]) -> None:
     said = {}
     for command in COMMANDS:
         if "--cpu" in command:
-            continue  # under qemu: tests/devices/test_ssh.py
+            continue  # under qemu: tests/devices/test_emulate.py
         if command.startswith("ssh "):
             done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
             assert done.returncode == 0, (command, done.stderr)

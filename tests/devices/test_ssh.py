@@ -23,11 +23,13 @@ from edgekit.progress import Silent
 from edgekit.runtimes.check import golden_of
 from tests import ssh_board
 from tests.arm_bundles import write_bundle
+from tests.fake_board import changed
 from tests.sharing import once
 from tests.ssh_board import SshBoard
 
 pytestmark = pytest.mark.slow
 BOARDS = {"cortex-a72": ("pi4", "aarch64-neon"), "cortex-a76": ("pi5", "aarch64-dotprod")}
+ENGINES = {"cortex-a72": ["onnxruntime"], "cortex-a76": ["onnxruntime", "litert"]}
 FILES = ["models/w8a8.onnx", "models/fp32.onnx"]
 QUICK = {"files": FILES, "lengths": [16], "runs": 2, "warmup": 1}
 
@@ -88,17 +90,19 @@ class Cutting(Silent):
 def test_a_pi_gets_a_bundle_and_shows_what_it_is(
     pi: SshBoard, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    name, isa = BOARDS[pi.cpu]
+    (name, isa), engines = BOARDS[pi.cpu], ENGINES[pi.cpu]
     with open_target(pi.target) as target, pytest.raises(TargetError, match="goes on where it was"):
-        deploy(bundle, target, progress=Cutting(pi, "pi.edge to"))
+        deploy(bundle, target, engines=engines, progress=Cutting(pi, "pi.edge to"))
     assert tree(pi) == {}, "cut in the middle of the files: nothing runs there yet"
 
-    assert run(["deploy", str(bundle), "--target", pi.target, "--confirm", "--format", "json"]) == 0
+    flags = ["--engine", ",".join(engines), "--confirm", "--format", "json"]
+    assert run(["deploy", str(bundle), "--target", pi.target, *flags]) == 0
     told = json.loads(capsys.readouterr().out)
     checks = {check["name"]: check for check in told["checks"]}
     assert told["ok"] and told["facts"]["machine"] == "aarch64" and told["state"]["current"] == "000001.edge"
     for model in open_bundle(bundle).manifest.models:
-        assert checks[f"outputs {model.path}"]["ok"] and isa in checks[f"outputs {model.path}"]["detail"]
+        check = checks[f"outputs {model.path}"]
+        assert check["ok"] and (isa in check["detail"]) is (model.engine in engines), check
 
     golden = golden_of(open_bundle(bundle))
     assert golden is not None
@@ -110,7 +114,7 @@ def test_a_pi_gets_a_bundle_and_shows_what_it_is(
         done = target.run(f"{told['python']} -c \"{program}\" {told['slots']} '{golden.texts[0]}'")
         assert json.loads(done.out) and done.code == 0, done.err
         current = tree(pi)
-        found = profile(bundle, target, QUICK)
+        found = profile(bundle, target, QUICK, engines=engines)
     assert (found["basis"], found["board"], found["target"]) == ("emulated", name, pi.target)
     assert found["environment"]["emulator"].startswith("qemu-aarch64") and found["environment"]["isa"] == isa
     assert found["verified"]["ok"] and found["environment"]["temperature_c"] == 61.342
@@ -121,11 +125,8 @@ def test_a_pi_gets_a_bundle_and_shows_what_it_is(
     assert tree(pi) == current, "a profile changes nothing that runs"
 
 
+@pytest.mark.parametrize("pi", ["cortex-a76"], indirect=True)
 def test_cut_off_at_the_switch_the_board_runs_one_of_both(pi: SshBoard, bundle: Path, tmp_path: Path) -> None:
-    if pi.cpu != "cortex-a76":
-        pytest.skip("once is enough")
-    from tests.devices.test_targets import changed
-
     new = changed(bundle, tmp_path / "new.edge")
     with open_target(pi.target) as target, pytest.raises(TargetError):
         deploy(new, target, engines=["onnxruntime"], progress=Cutting(pi, "switching"))
@@ -135,9 +136,8 @@ def test_cut_off_at_the_switch_the_board_runs_one_of_both(pi: SshBoard, bundle: 
         assert found.state["fallback"] == "000001.edge", "whatever the cut left, both are there, whole"
 
 
+@pytest.mark.parametrize("pi", ["cortex-a76"], indirect=True)
 def test_a_full_disk_is_told_before_and_while(pi: SshBoard, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if pi.cpu != "cortex-a76":
-        pytest.skip("once is enough")
     with open_target(pi.target) as target:
         with pytest.raises(TargetError, match=r"space for .* MB free; expected"):
             deploy(bundle, target, folder=f"{ssh_board.SMALL}/edgekit")
@@ -149,6 +149,7 @@ def test_a_full_disk_is_told_before_and_while(pi: SshBoard, bundle: Path, monkey
     assert done.code != 0, "nothing was made to run"
 
 
+@pytest.mark.parametrize("pi", ["cortex-a76"], indirect=True)
 def test_a_changed_host_key_stops_everything(pi: SshBoard, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     try:
         pi.trust("other")
@@ -163,9 +164,8 @@ def test_a_changed_host_key_stops_everything(pi: SshBoard, bundle: Path, capsys:
         pi.trust("host")
 
 
+@pytest.mark.parametrize("pi", ["cortex-a76"], indirect=True)
 def test_telemetry_that_is_missing_or_throttled(pi: SshBoard, bundle: Path) -> None:
-    if pi.cpu != "cortex-a76":
-        pytest.skip("once is enough")
     said: list[str] = []
 
     class Listening(Silent):

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit.bundle import open_bundle, write
@@ -22,22 +22,12 @@ from edgekit.devices.targets.ssh import failure
 from edgekit.devices.targets.target import Done, Heard, Local
 from edgekit.errors import EdgekitError, HostKeyError, InputError, TargetError
 from edgekit.progress import Silent
-from tests.fake_board import FakeBoard
+from tests.fake_board import FakeBoard, changed
 
 
 @pytest.fixture
 def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeBoard:
     return FakeBoard(tmp_path, monkeypatch)
-
-
-def changed(bundle: Path, path: Path) -> Path:
-    """A copy of ``bundle`` whose licence page is another: one file and the manifest differ."""
-    opened = open_bundle(bundle)
-    files: dict[str, Path | bytes] = {entry.path: bundle / entry.path for entry in opened.manifest.files}
-    write(
-        path, replace(opened.manifest, release=opened.manifest.release + 1), files | {"LICENSES.md": path.name.encode()}
-    )
-    return path
 
 
 def test_one_deployment_after_the_other(
@@ -125,7 +115,7 @@ def test_a_board_without_python_is_told(
     (board.home / "uname").write_text("#!/bin/sh\necho Linux armv7l\n")
     (board.home / "uname").chmod(0o755)
     shell = shutil.which("sh")
-    board.ssh.write_text(f'#!{shell}\nfor last; do :; done\nPATH={board.home} exec {shell} -c "$last"\n')
+    board.ssh.write_text(f'#!{shell}\nfor last; do :; done\nPATH={board.home} exec {shell} -c "$last"\n')  # uname alone
     assert board.deploy(small_bundle) == 2
     err = capsys.readouterr().err
     assert "Python; found Linux armv7l" in err and "expected 3.11 or newer" in err
@@ -177,6 +167,7 @@ def test_only_what_differs_is_sent(board: FakeBoard, tmp_path: Path) -> None:
     assert (tmp_path / "there/a").read_text() == "one" and Local().fetch(str(tmp_path / "there/deep/b")) == b"two"
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec="ascii"), max_size=30))
 def test_no_text_becomes_an_option_of_ssh(text: str) -> None:
     try:
