@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +20,8 @@ from edgekit.devices.targets.target import Target
 from edgekit.devices.targets.transfer import compare, need, send
 from edgekit.errors import EdgekitError, InputError, TargetError
 from edgekit.progress import Progress, Silent
+
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -125,9 +129,11 @@ def stage(
     progress.say(f"{target.name}: connecting")
     facts = look(target, folder)
     name = bundle.manifest.name
+    if _PLAIN.fullmatch(name) is None:  # it becomes the name of folders there
+        raise InputError(f"{bundle.root.name}: name", found=repr(name)[:60], expected="letters, digits, . _ and -")
     apps, incoming = f"{facts.root}/apps", f"{facts.root}/incoming/{name}.edge"
     files = {one.relative_to(bundle.root).as_posix(): one for one in bundle.root.rglob("*") if one.is_file()}
-    plan = compare(target, incoming, files, [f"{apps}/{name}/[0-9]*.edge"])
+    plan = compare(target, incoming, files, [f"{glob.escape(apps)}/{name}/[0-9]*.edge"])
     need(target, f"{bundle.root.name}", plan.bytes + plan.total, plan.free)  # as sent, and again in its slot
     pictures = bundle.manifest.task.task == "clip"
     runtime = install(target, facts, wanted, pictures, signed, wheels, progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ def install(
     plan = compare(target, f"{facts.root}/packages", packages)
     content = json.dumps([facts.python[:2], {name: plan.hashes[name][0] for name in sorted(packages)}])
     folder = f"{facts.root}/runtimes/{hashlib.sha256(content.encode()).hexdigest()[:16]}"
-    if target.run(f"test -d '{folder}'").code:
+    if target.run(f"test -d {shlex.quote(folder)}").code:
         need(target, "the runtime", plan.bytes + _UNPACKED * plan.total, plan.free)
     send(target, plan, f"packages to {target.name}", progress)
     progress.say(f"{target.name}: runtime in {folder}")
