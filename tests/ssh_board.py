@@ -6,6 +6,7 @@ mounts, the user ``pi``, the registration of qemu with binfmt_misc (in a user na
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -150,18 +151,23 @@ class SshBoard:
 
     def cut(self) -> None:
         """End every session, as when the network goes: the processes that serve them die."""
-        for child in Path(f"/proc/{self._sshd.pid}/task/{self._sshd.pid}/children").read_text().split():
-            _kill_tree(int(child))
+        for child in _children(self._sshd.pid):
+            _kill_tree(child)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def _kill_tree(pid: int) -> None:
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    children = _children(pid)
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    except (FileNotFoundError, ProcessLookupError):
-        return
     for child in children:
-        _kill_tree(int(child))
+        _kill_tree(child)
 
 
 def _copy(source: str, target: str) -> None:

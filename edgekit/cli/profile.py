@@ -14,7 +14,7 @@ from edgekit.errors import InputError
 from edgekit.progress import Progress
 
 MS = "{:.2f}".format
-DUAL = ("tower", "decode_p50_ms", "search_p50_ms")  # columns of dual encoders alone
+SPARE = ("tower", "decode_p50_ms", "search_p50_ms", "instructions_m")  # columns of few profiles
 COLUMNS = [
     Column("file", "file", right=False),
     Column("engine", "engine", right=False),
@@ -35,6 +35,7 @@ COLUMNS = [
     Column("model_p50_ms", "model", MS),
     Column("postprocess_p50_ms", "postprocess", MS),
     Column("search_p50_ms", "search", MS),
+    Column("instructions_m", "M instructions", "{:.1f}".format),
     Column("rss_mb", "peak MB", "{:.0f}".format),
     Column("rss_steady_mb", "steady MB", "{:.0f}".format),
 ]
@@ -61,6 +62,9 @@ def command(
     target: Annotated[
         str, typer.Option("--target", help="Measure there: ssh://user@host[:port]. Default: this machine.")
     ] = "local",
+    cpu: Annotated[
+        str | None, typer.Option("--cpu", help="Count instructions under qemu instead, as on cortex-a76 (no times).")
+    ] = None,
     directory: Annotated[str, typer.Option("--directory", help="With --target: edgekit's folder there.")] = "edgekit",
     wheels: Annotated[
         Path | None, typer.Option("--wheels", help="With --target: take the board's wheels from this folder.")
@@ -85,7 +89,11 @@ def command(
         "warmup": warmup,
     }
     with Shown() as progress:
-        if target == "local":
+        if cpu is not None:
+            from edgekit.devices import emulated_profile
+
+            found = emulated_profile.profile(bundle, cpu, progress)
+        elif target == "local":
             from edgekit.devices.profiler import profile
 
             found = profile(bundle, **options, pictures=image or [], index=index, progress=progress).to_dict()
@@ -99,12 +107,12 @@ def command(
 
                 here = profile(bundle, **options, progress=progress).to_dict()
                 progress.say(f"kept: {stored.keep(keep, found, here)}")
-    shown = [column for column in COLUMNS if column.key not in DUAL or any(column.key in row for row in found["rows"])]
+    shown = [column for column in COLUMNS if column.key not in SPARE or any(column.key in row for row in found["rows"])]
     emit(form, found, found["rows"], shown)
     for one in found["failed"]:
         say(f"not measured: {one['engine']}, {one['file']}: {one['cause']}")
     if found["basis"] == "emulated":
-        say(f"{target}: emulated: no timing; what it answers, and its memory, are real")
+        say("emulated: no timing; memory, where it is told, is the emulator's too")
     elif form is not Format.json:
         choice = found["choice"]
         say(f"choice: {choice['engine']}, {choice['file']}, threads {choice['threads']}: {choice['why']}")

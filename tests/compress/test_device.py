@@ -53,7 +53,7 @@ def test_times_of_the_board_decide(
 ) -> None:
     there = ["--device", board.target, "--wheels", str(board.wheels)]
     found = compressed(small_job, cache, tmp_path / "a.edge", capsys, *there)
-    budget = {row["bound"].split("<")[0].split(">")[0]: row for row in found["budget"]}
+    budget = {row["bound"].split("<")[0].split(">")[0].strip(): row for row in found["budget"]}
     assert "device" not in budget["acc"]
     row = open_bundle(tmp_path / "a.edge").manifest.profiles[0]
     for quantity in ("p95", "rss"):

@@ -186,24 +186,29 @@ def test_telemetry_that_is_missing_or_throttled(pi: SshBoard, bundle: Path) -> N
         assert found["environment"]["throttled"] is None and found["environment"]["temperature_c"] is None
 
 
-def test_int8_takes_fewer_instructions_where_there_are_dot_products(arm_cache: Path, bundle: Path) -> None:
+def test_int8_takes_fewer_instructions_where_there_are_dot_products(
+    arm_cache: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGEKIT_CACHE", str(arm_cache))
     try:
         instructions.emulator()
     except MissingDependencyError as error:
         pytest.skip(str(error))
-    text = "a quiet film about two brothers who keep a lighthouse and never once speak of what the sea took from them"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EDGEKIT_CACHE", str(arm_cache))
-        counts = {(one.file, one.cpu): one for one in instructions.count(bundle, example=text)}
-    assert {one.reason for one in counts.values()} == {""}
-    for (_, cpu), one in counts.items():
-        expected = one.precision == "w8a8" and cpu == "cortex-a76"
-        assert bool(one.dot_products_m) is expected, one
-    taken = {key: one.instructions_m or 0.0 for key, one in counts.items()}
+    assert run(["profile", str(bundle), "--cpu", "cortex-a76", "--format", "json"]) == 0
+    pi5 = json.loads(capsys.readouterr().out)
+    assert (pi5["basis"], pi5["board"], pi5["failed"], pi5["verified"]["ok"]) == ("emulated", "pi5", [], True)
+    assert not any(row[key] for row in pi5["rows"] for key in row if key.endswith("_ms"))
+    pi4 = [one.to_dict() for one in instructions.count(bundle, ["cortex-a72"])]
+    taken = {}
+    for cpu, rows in (("a72", pi4), ("a76", pi5["rows"])):
+        for row in rows:
+            taken[cpu, row["file"]] = row["instructions_m"]
+            assert bool(row["dot_products_m"]) is (cpu == "a76" and row["precision"] == "w8a8"), row
+    assert len(taken) == 8
     saved = {
-        (cpu, kind): taken[f"models/fp32.{kind}", cpu] / taken[f"models/w8a8.{kind}", cpu]
-        for cpu in BOARDS
+        (cpu, kind): taken[cpu, f"models/fp32.{kind}"] / taken[cpu, f"models/w8a8.{kind}"]
+        for cpu in ("a72", "a76")
         for kind in ("onnx", "tflite")
     }
-    assert max(saved["cortex-a76", "onnx"], saved["cortex-a76", "tflite"]) >= 2.2, saved
-    assert saved["cortex-a76", "onnx"] > saved["cortex-a72", "onnx"], saved
+    assert max(saved["a76", "onnx"], saved["a76", "tflite"]) >= 2.2, saved
+    assert saved["a76", "onnx"] > saved["a72", "onnx"], saved
