@@ -67,6 +67,14 @@ class ProfileError(InputError):
     """A profile, a JSON file or what a phone posted, is not one; ``what`` names the field."""
 
 
+class TargetError(InputError):
+    """A board cannot be reached, or cannot take what is sent to it. It is as it was before."""
+
+
+class HostKeyError(TargetError):
+    """The machine that answers at an address is not the one that was trusted, or nobody has trusted it yet."""
+
+
 class EngineError(EdgekitError):
     """An engine could not load or run a model file."""
 

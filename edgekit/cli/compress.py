@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgekit.cli.device import device_of
 from edgekit.cli.options import Format, FormatOption
 from edgekit.cli.output import emit, markdown, say, to_json
 from edgekit.cli.progress import Shown, clock
@@ -15,6 +16,7 @@ from edgekit.cli.stages import STAGE_COLUMNS, stage_rows
 from edgekit.errors import InputError, RecipeError
 
 if TYPE_CHECKING:
+    from edgekit.compress import CompressResult
     from edgekit.recipe import Recipe
 
 BUDGET_MISSED = 3
@@ -48,6 +50,14 @@ def command(
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older bundle.")] = False,
     cache_dir: Annotated[Path | None, typer.Option("--cache-dir", help="Where finished stages are kept.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="Times of this board decide: ssh://user@host, or a kept profile's name."),
+    ] = None,
+    directory: Annotated[str, typer.Option("--directory", help="With --device: edgekit's folder there.")] = "edgekit",
+    wheels: Annotated[
+        Path | None, typer.Option("--wheels", help="With --device: take the board's wheels from this folder.")
+    ] = None,
     form: FormatOption = Format.table,
 ) -> int:
     """Distil, prune, quantize and pack a model.
@@ -56,6 +66,7 @@ def command(
 
     Exit code 3: the bundle is there, and misses its budget.
     """
+    from edgekit.compress import compress
     from edgekit.recipe import load_recipe
 
     given: dict[str, Any] = {
@@ -76,7 +87,12 @@ def command(
     resolved = load_recipe(recipe, overrides)
     if dry_run:
         return _dry_run(resolved, cache_dir, form)
-    return _compress(resolved, output or Path("build") / f"{resolved.name}.edge", overwrite, cache_dir, form)
+    output = output or Path("build") / f"{resolved.name}.edge"
+    if output.suffix != ".edge":
+        raise InputError("--output", found=str(output), expected="a folder name that ends in .edge")
+    with Shown() as progress, device_of(device, resolved, directory, wheels, progress) as board:
+        result = compress(resolved, output, overwrite, progress, cache_dir, board)
+    return _show(resolved, result, form)
 
 
 def _settings(pairs: list[str]) -> dict[str, str]:
@@ -113,13 +129,7 @@ def _cost(row: dict[str, Any]) -> str:
     return f"about {clock(row['estimate_s'])}"
 
 
-def _compress(recipe: Recipe, output: Path, overwrite: bool, cache_dir: Path | None, form: Format) -> int:
-    from edgekit.compress import compress
-
-    if output.suffix != ".edge":
-        raise InputError("--output", found=str(output), expected="a folder name that ends in .edge")
-    with Shown() as progress:
-        result = compress(recipe, output, overwrite=overwrite, progress=progress, cache_dir=cache_dir)
+def _show(recipe: Recipe, result: CompressResult, form: Format) -> int:
     if os.environ.get("RANK", "0") != "0":
         return 0
     rows = stage_rows(result.stages)
@@ -136,7 +146,8 @@ def _compress(recipe: Recipe, output: Path, overwrite: bool, cache_dir: Path | N
     else:
         emit(form, payload, rows, STAGE_COLUMNS)
     for bound in result.budget:
-        say(f"budget {bound['bound']}: {'met' if bound['met'] else 'MISSED'}, found {_number(bound['found'])}")
+        where = f", {bound['basis']} on {bound['device']}" if "device" in bound else ""
+        say(f"budget {bound['bound']}: {'met' if bound['met'] else 'MISSED'}, found {_number(bound['found'])}{where}")
     say(f"bundle: {result.bundle}\nreport: {result.report}")
     say(f"run it: edgekit run {result.bundle} {_example(recipe)}")
     return 0 if result.budget_met else BUDGET_MISSED

@@ -15,6 +15,7 @@ import typer
 from edgekit._version import __version__
 from edgekit.cli import (
     compress,
+    deploy,
     devices,
     doctor,
     evaluate,
@@ -56,6 +57,7 @@ app.command("keygen")(sign.keygen)
 app.command("sign")(sign.command)
 app.command("report")(report.command)
 app.command("slots")(slots.command)
+app.command("deploy")(deploy.command)
 app.command("devices")(devices.command)
 app.command("doctor")(doctor.command)
 

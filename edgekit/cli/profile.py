@@ -1,4 +1,4 @@
-"""``edgekit profile``: latency, memory and heat on this machine; two profiles side by side."""
+"""``edgekit profile``: latency, memory and heat on this machine or on a board; two profiles side by side."""
 
 from __future__ import annotations
 
@@ -11,15 +11,10 @@ from edgekit.cli.options import DeviceOption, Format, FormatOption, names, numbe
 from edgekit.cli.output import Column, emit, new_file, say, to_json
 from edgekit.cli.progress import Shown
 from edgekit.errors import InputError
+from edgekit.progress import Progress
 
 MS = "{:.2f}".format
-SPARE = (
-    "tower",
-    "decode_p50_ms",
-    "search_p50_ms",
-    "gpu_share",
-    "energy_mj",
-)  # mostly empty
+SPARE = ("tower", "decode_p50_ms", "search_p50_ms", "gpu_share", "energy_mj", "instructions_m")  # mostly empty
 COLUMNS = [
     Column("file", "file", right=False),
     Column("engine", "engine", right=False),
@@ -47,6 +42,7 @@ COLUMNS = [
     Column("cpu_ms", "CPU ms", MS),
     Column("utilisation", "busy", "{:.0%}".format),
     Column("gpu_share", "GPU nodes", "{:.0%}".format),
+    Column("instructions_m", "M instructions", "{:.1f}".format),
     Column("rss_mb", "peak MB", "{:.0f}".format),
     Column("rss_steady_mb", "steady MB", "{:.0f}".format),
     Column("pss_mb", "PSS MB", "{:.0f}".format),
@@ -99,9 +95,22 @@ def command(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the profile to this JSON file.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older profile.")] = False,
     device: DeviceOption = "auto",
+    target: Annotated[
+        str, typer.Option("--target", help="Measure there: ssh://user@host[:port]. Default: this machine.")
+    ] = "local",
+    cpu: Annotated[
+        str | None, typer.Option("--cpu", help="Count instructions under qemu instead, as on cortex-a76 (no times).")
+    ] = None,
+    directory: Annotated[str, typer.Option("--directory", help="With --target: edgekit's folder there.")] = "edgekit",
+    wheels: Annotated[
+        Path | None, typer.Option("--wheels", help="With --target: take the board's wheels from this folder.")
+    ] = None,
+    keep: Annotated[
+        str | None, typer.Option("--keep", help="With --target: for `compress --device NAME`; measures here too.")
+    ] = None,
     form: FormatOption = Format.table,
 ) -> int:
-    """Measure latency and memory on this machine, and say what would be chosen on it.
+    """Measure latency and memory on this machine or on a board, and say what would be chosen on it.
 
     Each row in a process of its own, the rows in turns: load, first inference, then percentiles, in ms.
     """
@@ -113,39 +122,52 @@ def command(
         raise InputError("BUNDLE", found="nothing", expected="a folder NAME.edge, or --compare with two profiles")
     if output is not None:
         new_file(output, overwrite)
-    from edgekit.devices.profiler import profile
-
+    options: dict[str, Any] = {
+        "threads": numbers("--threads", threads),
+        "lengths": None if lengths is None else numbers("--lengths", lengths),
+        "batches": numbers("--batch", batch),
+        "files": names(file),
+        "engine": names(engine) or "auto",
+        "precisions": names(precision),
+        "runs": runs,
+        "warmup": warmup,
+        "device": device,
+        "seconds": seconds,
+        "sustain": sustain,
+        "allow_hot": allow_hot,
+        "ops": ops,
+    }
     with Shown() as progress:
-        found = profile(
-            bundle,
-            threads=numbers("--threads", threads),
-            lengths=None if lengths is None else numbers("--lengths", lengths),
-            batches=numbers("--batch", batch),
-            files=names(file),
-            engine=names(engine) or "auto",
-            precisions=names(precision),
-            runs=runs,
-            warmup=warmup,
-            pictures=image or [],
-            index=index,
-            device=device,
-            progress=progress,
-            seconds=seconds,
-            sustain=sustain,
-            allow_hot=allow_hot,
-            ops=ops,
-        )
-    value = found.to_dict()
+        if cpu is not None:
+            from edgekit.devices import emulated_profile
+
+            value = emulated_profile.profile(bundle, cpu, progress)
+        elif target == "local":
+            from edgekit.devices.profiler import profile
+
+            value = profile(bundle, **options, pictures=image or [], index=index, progress=progress).to_dict()
+        else:
+            if image or index is not None:
+                raise InputError("--image and --index", found="with --target", expected="golden pictures, no index")
+            value = _there(bundle, target, directory, wheels, options, progress)
+            if keep is not None:
+                from edgekit.devices.profiler import profile
+                from edgekit.devices.targets import stored
+
+                here = profile(bundle, **options, progress=progress).to_dict()
+                progress.say(f"kept: {stored.keep(keep, value, here)}")
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(to_json(value) + "\n", encoding="utf-8")
         say(f"wrote {output}")
-    present = {key for row in found.rows for key, given in row.items() if given is not None}
+    present = {key for row in value["rows"] for key, given in row.items() if given is not None}
     shown = [column for column in COLUMNS if column.key in present or column.key not in SPARE]
-    emit(form, value, found.rows, shown)
-    for one in found.failed:
+    emit(form, value, value["rows"], shown)
+    for one in value["failed"]:
         say(f"not measured: {one['engine']}, {one['file']}: {one['cause']}")
-    if form is not Format.json:
+    if value["basis"] == "emulated":
+        say("emulated: no timing; memory, where it is told, is the emulator's too")
+    elif form is not Format.json:
         _more(form, value)
     return 0
 
@@ -176,3 +198,14 @@ def _heat(long: dict[str, Any]) -> str:
     known = [one for one in degrees or [] if one is not None]
     heat = f"{known[0]:.0f} to {known[-1]:.0f} °C" if known else "temperature not measured"
     return f"{heat}, throttling {'not measured' if held is None else ', '.join(held) or 'none'}"
+
+
+def _there(
+    bundle: Path, target: str, directory: str, wheels: Path | None, options: dict[str, Any], progress: Progress
+) -> dict[str, Any]:
+    from edgekit.devices.targets import open_target
+    from edgekit.devices.targets.measure import profile
+
+    asked = [] if "auto" in options["engine"] else options["engine"]
+    with open_target(target) as board:
+        return profile(bundle, board, options, directory, asked, wheels, progress)

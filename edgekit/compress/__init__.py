@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.bundle.records import StageRecord
+from edgekit.compress.device import Device
 from edgekit.errors import InputError
 from edgekit.progress import Progress, Silent
 from edgekit.recipe import Recipe
@@ -32,10 +33,12 @@ def compress(
     overwrite: bool = False,
     progress: Progress | None = None,
     cache_dir: Path | None = None,
+    device: Device | None = None,
 ) -> CompressResult:
     """Take ``recipe.model`` through all stages and write the bundle ``output`` and its report beside it.
 
-    Finished stages are taken from the cache (``cache_dir``, else :func:`edgekit.cache.cache_dir`). Raises InputError
+    Finished stages are taken from the cache (``cache_dir``, else :func:`edgekit.cache.cache_dir`). ``device``: a board
+    whose times decide which INT8 candidate is taken, and at gates and in the budget. Raises InputError
     and its kinds for bad input, StageError when a required stage fails; nothing half-written is left.
     """
     from edgekit.compress import ranks
@@ -48,7 +51,8 @@ def compress(
     if output.exists() and not overwrite:
         raise InputError(f"{output}", found="it exists", expected="a new path", fix="Add --overwrite to replace it.")
     context, cache, fingerprint = prepare(recipe, cache_dir, progress or Silent())
-    outcome = run_stages(context, stages_of(recipe), cache, fingerprint)
+    context.device = device
+    outcome = run_stages(context, stages_of(recipe, device.name if device else ""), cache, fingerprint)
     assert context.teacher is not None
     teacher = teacher_summary(outcome.records, recipe.model, context.teacher)
     if ranks.is_first():

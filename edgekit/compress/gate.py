@@ -19,6 +19,7 @@ from edgekit.evaluate import Drop, Score, agreement, interleaved, paired_drop, p
 from edgekit.evaluate.open import open_predictor
 from edgekit.evaluate.outputs import Outputs
 from edgekit.recipe.stages import GateConfig
+from edgekit.runtimes.artifact import is_artifact
 
 TIMED = 60  # examples of the test part, spread over what it has
 TIMED_ROUNDS = 4
@@ -76,6 +77,14 @@ class Gate:
         examples = timed_examples(self.splits.test)
         return interleaved({n: p.answer for n, p in predictors.items()}, examples, TIMED_ROUNDS, WARMUP, self.progress)
 
+    def on_device(self, folders: dict[str, Path]) -> dict[str, float]:
+        """p50 in ms of engines' files on the device of the run; {} without one."""
+        device = self.context.device
+        if device is None or "after" not in folders:
+            return {}
+        found = device.time(folders, timed_examples(self.splits.test), self.recipe.latency_threads)
+        return {name: float(np.median(one.samples_ms)) for name, one in found.items()}
+
     def judge(
         self,
         stage: str,
@@ -94,6 +103,7 @@ class Gate:
         on_validation = self.scored(mine.validation, self.splits.validation, test=False)
         names = {"after": after, **({"before": before} if before else {}), "teacher": teacher}
         times = {name: float(np.median(t)) for name, t in self.latency(names).items()}
+        there = self.on_device({name: folder for name, folder in names.items() if is_artifact(folder)})
         size = open_predictor(after).size_bytes
         facts: dict[str, Any] = {
             **details,
@@ -103,6 +113,13 @@ class Gate:
             "gate_n": on_validation.n,
             **{k: v for k, v in on_test.details.items() if isinstance(v, float)},
         }
+        if there and self.context.device is not None:
+            facts["device"] = {
+                "name": self.context.device.name,
+                "basis": self.context.device.basis,
+                "p50_ms": there["after"],
+                "before_p50_ms": there.get("before"),
+            }
         common: dict[str, Any] = {
             "stage": stage,
             "metric": on_test.metric,
@@ -124,8 +141,12 @@ class Gate:
         near = parity(theirs.validation, mine.validation)
         smaller = open_predictor(before).size_bytes / size
         faster = times["before"] / times["after"]
+        if "before" in there:
+            faster = there["before"] / there["after"]
         facts |= {"times_smaller": smaller, "times_faster": faster, "parity_cosine_min": near.cosine_min}
         kept, reason = decide(on_validation.metric, drop, faster, smaller, bounds, required)
+        if "before" in there and self.context.device is not None:
+            reason += f" ({self.context.device.basis} on {self.context.device.name})"
         return StageRecord(
             kept=kept,
             reason=reason,

@@ -121,6 +121,7 @@ def _pass_gate(
         teacher=gate.teacher.parent.name if gate.teacher else None,
         bounds=stage.gate.model_dump(),
         threads=gate.recipe.latency_threads,
+        device=gate.context.device.name if gate.context.device else None,
         code=code_version(_MEASURING),
     )
     found = cache.read_gate(key, question)

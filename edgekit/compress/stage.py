@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgekit.compress.device import Device
 from edgekit.data import AnySplits
 from edgekit.progress import Progress
 from edgekit.recipe import Recipe
@@ -27,6 +28,7 @@ class Context:
     kept: dict[str, Path] = field(default_factory=dict)  # stage -> folder of those that stayed
     missed: dict[str, tuple[Path, str]] = field(default_factory=dict)  # stage -> folder and reason of the others
     answers: dict[Path, Any] = field(default_factory=dict)  # folder -> its answers to the held-out parts, asked once
+    device: Device | None = None  # what engines' files are timed on, besides this machine
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from edgekit.compress.device import Device
 from edgekit.compress.stage import Context, Stage, Work
 from edgekit.distill import families
 from edgekit.distill.foreign import is_foreign
@@ -24,8 +25,8 @@ FORMATS = {
 }
 
 
-def stages_of(recipe: Recipe) -> list[Stage]:
-    """All enabled stages of ``recipe``, first to last."""
+def stages_of(recipe: Recipe, device: str = "") -> list[Stage]:
+    """All enabled stages of ``recipe``, first to last; ``device``: the name of what candidates are timed on."""
     settings = recipe.stages
     shape = {"max_length": recipe.max_length, "stride": recipe.stride, "seed": recipe.seed, "task": recipe.task}
     training = {**shape, "bf16": recipe.bf16, "threads": recipe.threads}
@@ -89,7 +90,7 @@ def stages_of(recipe: Recipe) -> list[Stage]:
     ]
     without = families.left_out(recipe)
     stages = [s for s in stages if (recipe.enabled(s.name) or s.required) and s.name not in without]
-    return [*stages, *_engine_stages(recipe, shape)]
+    return [*stages, *_engine_stages(recipe, shape, {"device": device} if device else {})]
 
 
 def file_stage(engine: str, precision: str) -> str:
@@ -100,7 +101,7 @@ def file_stage(engine: str, precision: str) -> str:
     return "-".join(parts)
 
 
-def _engine_stages(recipe: Recipe, shape: dict[str, Any]) -> list[Stage]:
+def _engine_stages(recipe: Recipe, shape: dict[str, Any], timed: dict[str, Any]) -> list[Stage]:
     """Export and quantize for each engine. ONNX is always made: OpenVINO may be converted from it."""
     settings = recipe.stages
     stages = []
@@ -135,6 +136,7 @@ def _engine_stages(recipe: Recipe, shape: dict[str, Any]) -> list[Stage]:
                     partial(_quantize, precision),
                     {
                         **part,
+                        **timed,
                         "precision": precision,
                         "candidates": settings.quantize.tried(engine, precision),
                         "quantize": _quantize_part(settings.quantize),
@@ -239,8 +241,13 @@ def _quantize(precision: str, work: Work) -> dict[str, Any]:
         progress=context.progress,
         bound=config.gate.max_cosine_drop if pairless else config.gate.max_drop,
         min_speed=context.recipe.min_speed(config.gate, precision),
+        timer=None if context.device is None else partial(_on_device, context.device),
     )
     return dict(report.to_dict())
+
+
+def _on_device(device: Device, folders: dict[str, Path], inputs: list[Any], threads: int) -> dict[str, Any]:
+    return {name: one.samples_ms for name, one in device.time(folders, inputs, threads).items()}
 
 
 def follow_after(context: Context, stage: Stage, folder: Path) -> None:

@@ -93,7 +93,7 @@ def answers(
         golden = golden_of(bundle)
         examples = golden.examples if golden else []
     given = [to_json(one) for one in examples]
-    root = _ready(cpus, progress)
+    root = ready(cpus, progress)
 
     def on(cpu: str) -> list[Answers]:
         waiting, found = list(bundle.manifest.models), []
@@ -106,7 +106,7 @@ def answers(
             waiting = waiting[len(told) + 1 :]
         return found
 
-    return [one for found in _each(on, cpus, progress) for one in found]
+    return [one for found in each(on, cpus, progress) for one in found]
 
 
 def _answers(model: ModelFile, cpu: str, told: dict[str, Any]) -> list[Answers]:
@@ -127,10 +127,10 @@ def verify(path: str | Path, cpus: Sequence[str] = tuple(PROCESSORS), progress: 
 
     Raises as :func:`answers`, but a bundle that is damaged fails its checks instead.
     """
-    root = _ready(cpus, progress)
+    root = ready(cpus, progress)
     job = {"bundle": str(Path(path).resolve())}
     checks = []
-    for cpu, (told, reason) in zip(cpus, _each(lambda cpu: _run(job, cpu, root), cpus, progress), strict=True):
+    for cpu, (told, reason) in zip(cpus, each(lambda cpu: _run(job, cpu, root), cpus, progress), strict=True):
         if not told:
             checks.append(Check(f"verify on {cpu}", False, reason))
         for item in told[0]["checks"] if told else []:
@@ -138,7 +138,7 @@ def verify(path: str | Path, cpus: Sequence[str] = tuple(PROCESSORS), progress: 
     return VerifyReport(all(check.ok for check in checks), checks)
 
 
-def _each(what: Callable[[str], T], cpus: Sequence[str], progress: Progress) -> list[T]:
+def each(what: Callable[[str], T], cpus: Sequence[str], progress: Progress) -> list[T]:
     """``what`` of each processor, as many at once as this machine has processors free."""
     with ThreadPoolExecutor(usable_cpus()) as pool:
         return list(track(progress, "emulate", pool.map(what, cpus), len(cpus)))
@@ -163,7 +163,8 @@ def qemu() -> str:
     )
 
 
-def _ready(cpus: Sequence[str], progress: Progress) -> Path:
+def ready(cpus: Sequence[str], progress: Progress = Silent()) -> Path:
+    """The userland for ``cpus``. Raises ``InputError``, ``MissingDependencyError``."""
     unknown = [cpu for cpu in cpus if cpu not in PROCESSORS]
     if unknown or not cpus:
         raise InputError("cpu", found=", ".join(unknown) or "none", expected=", ".join(PROCESSORS))
@@ -173,8 +174,19 @@ def _ready(cpus: Sequence[str], progress: Progress) -> Path:
 
 def _run(job: dict[str, Any], cpu: str, root: Path) -> tuple[list[dict[str, Any]], str]:
     """What :mod:`edgekit.devices.guest` answers to ``job`` on ``cpu``, and how its process ended."""
+    told, how, err = run_guest(job, cpu, root, [qemu()])
+    return told, f"the process died ({how}): {(err.strip().splitlines() or ['it said nothing'])[-1]}"
+
+
+def run_guest(
+    job: dict[str, Any], cpu: str, root: Path, emulator: Sequence[str]
+) -> tuple[list[dict[str, Any]], str, str]:
+    """What :mod:`edgekit.devices.guest` answers to ``job`` on ``cpu``, how its process ended, and its standard error.
+
+    ``root``: the userland; ``emulator``: qemu for arm64 and its options.
+    """
     with _board(root, cpu) as board:
-        command = [qemu(), "-cpu", cpu, "-L", str(board)]
+        command = [*emulator, "-cpu", cpu, "-L", str(board)]
         command += [f"{root}/usr/bin/python{PYTHON}", "-m", "edgekit.devices.guest"]
         env = {"PATH": "/usr/bin", "HOME": str(board), "LANG": "C.UTF-8", "PYTHONPATH": f"{board}/app:{root}/site"}
         process = subprocess.Popen(
@@ -189,17 +201,16 @@ def _run(job: dict[str, Any], cpu: str, root: Path) -> tuple[list[dict[str, Any]
         )
         try:
             out, err = process.communicate(json.dumps(job), TIMEOUT_S)
-            last = (err.strip().splitlines() or ["it said nothing"])[-1]
         except subprocess.TimeoutExpired:
             process.kill()
-            out, _ = process.communicate()
-            last = f"no end after {TIMEOUT_S:.0f} s of emulation"
+            out, err = process.communicate()
+            err = f"{err}\nno end after {TIMEOUT_S:.0f} s of emulation"
     how = signal.Signals(-process.returncode).name if process.returncode < 0 else f"exit {process.returncode}"
     told = []
     with suppress(ValueError):  # a last line that was cut off
         for line in out.splitlines():
             told.append(json.loads(line))
-    return told, f"the process died ({how}): {last}"
+    return told, how, err
 
 
 @contextmanager

@@ -8,11 +8,8 @@ times slower; held to AVX2 it did not load.)
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -22,6 +19,7 @@ from edgekit.bundle import Bundle, open_bundle
 from edgekit.bundle.golden import Floats, Golden, Tolerance
 from edgekit.cache import cache_dir
 from edgekit.devices.child import run_child
+from edgekit.devices.compiled import library
 from edgekit.errors import BundleError, EdgekitError
 from edgekit.progress import Progress, Silent
 from edgekit.runtimes import isa
@@ -56,28 +54,9 @@ def _library() -> Path | str:
         return "CPUID can be held on Linux on x86-64 only"
     if "cpuid_fault" not in isa.cpu_flags():
         return "this processor does not offer CPUID faulting (cpuid_fault in /proc/cpuinfo)"
-    source = SOURCE.read_bytes()
-    target = cache_dir().resolve() / "hold" / f"{hashlib.sha256(source).hexdigest()[:16]}.so"
-    if set(" :") & set(str(target)):
-        return f"LD_PRELOAD cannot name {target}"
-    if target.is_file():
-        return target
-    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-    if compiler is None:
-        return "no C compiler (cc, gcc or clang) to build hold.c with"
-    beside = target.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        command = [compiler, "-O2", "-shared", "-fPIC", "-o", str(beside), str(SOURCE)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        if done.returncode:
-            return f"{compiler} cannot build hold.c: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"
-        beside.replace(target)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"hold.c cannot be built: {error}"
-    finally:
-        beside.unlink(missing_ok=True)
-    return target
+    if set(" :") & set(str(cache_dir().resolve())):
+        return f"LD_PRELOAD cannot name a file in {cache_dir()}"
+    return library(SOURCE)
 
 
 def measure(

@@ -10,14 +10,12 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 
 from edgekit.cache import cache_dir
+from edgekit.devices.wheels import TIMEOUT_S, Platform, installed, run, unpack
 from edgekit.errors import MissingDependencyError
 from edgekit.progress import Progress, Silent
 
@@ -27,10 +25,10 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 PACKAGES = (
     *("libc6", "libgcc-s1", "libstdc++6", "zlib1g", "libexpat1", "libffi8", "libbz2-1.0", "liblzma5", "libssl3"),
     *(f"python{PYTHON}-minimal", f"libpython{PYTHON}-minimal", f"libpython{PYTHON}-stdlib"),
+    "busybox-static",  # a shell, for who enters it
 )
 # The runtime's own needs and the engines that boards use; those that are installed here, in the same versions.
 WHEELS = ("numpy", "tokenizers", "pillow", "onnxruntime", "openvino", "ai-edge-litert")
-TIMEOUT_S = 600
 
 _APT = """
 Dir::State "{apt}/state";
@@ -56,13 +54,7 @@ Acquire::http::Timeout "20";
 
 def wheels() -> dict[str, str]:
     """Name -> version of the packages that the userland gets: answers may differ by processor, not by version."""
-    found = {}
-    for name in WHEELS:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return installed(WHEELS)
 
 
 def folder() -> Path:
@@ -98,7 +90,8 @@ def userland(progress: Progress = Silent(), mirror: str = "") -> Path:
         root = Path(work) / "root"
         root.mkdir()
         _unpack_debian(root, Path(work) / "apt", mirror or debian_mirror())
-        _unpack_wheels(root / "site")
+        pins = [f"{name}=={version}" for name, version in wheels().items()]
+        unpack(pins, Platform("aarch64", PYTHON, GLIBC_MINOR), root / "site")
         try:
             os.rename(root, target)
         except OSError:
@@ -132,31 +125,7 @@ def _unpack_debian(root: Path, apt: Path, mirror: str) -> None:
     (apt / "apt.conf").write_text(_APT.format(apt=apt))
     command = ["apt-get", "-c", str(apt / "apt.conf"), "-qq"]  # read after the host's, so its proxies stay
     what = f"arm64 packages of Debian {SUITE} cannot be fetched"
-    _run([*command, "update"], what)
-    _run([*command, "download", *PACKAGES], what, cwd=apt / "debs")
+    run([*command, "update"], what)
+    run([*command, "download", *PACKAGES], what, cwd=apt / "debs")
     for package in sorted((apt / "debs").glob("*.deb")):
-        _run(["dpkg-deb", "--extract", str(package), str(root)], f"{package.name} cannot be unpacked")
-
-
-def _unpack_wheels(site: Path) -> None:
-    platforms = ["manylinux2014_aarch64", *(f"manylinux_2_{minor}_aarch64" for minor in range(17, GLIBC_MINOR + 1))]
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--no-compile", "--only-binary=:all:", "--python-version", PYTHON, "--implementation", "cp"]
-    for abi in (f"cp{PYTHON.replace('.', '')}", "abi3", "none"):
-        command += ["--abi", abi]
-    for platform in platforms:
-        command += ["--platform", platform]
-    pins = [f"{name}=={version}" for name, version in wheels().items()]
-    _run([*command, "--target", str(site), *pins], f"arm64 wheels of {', '.join(pins)} cannot be fetched")
-
-
-def _run(command: Sequence[str], what: str, cwd: Path | None = None) -> None:
-    fix = "Check the network and the proxy."
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired:
-        raise MissingDependencyError(what, found=f"no end after {TIMEOUT_S} s", fix=fix) from None
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        errors = [line for line in lines if line.startswith(("E:", "ERROR:"))] or lines
-        raise MissingDependencyError(what, found=errors[0] if errors else f"exit {done.returncode}", fix=fix)
+        run(["dpkg-deb", "--extract", str(package), str(root)], f"{package.name} cannot be unpacked")

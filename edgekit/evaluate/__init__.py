@@ -9,8 +9,8 @@ from edgekit.evaluate.metrics import Score, metric_name, score
 from edgekit.evaluate.outputs import Outputs
 from edgekit.evaluate.predictors import Predictor, RuntimePredictor, TorchPredictor, predict, spec_of
 from edgekit.evaluate.retrieval import Retrieval, class_search, retrieval_drop, retrieval_scores, retrieve
-from edgekit.evaluate.timing import interleaved, percentiles
 from edgekit.evaluate.zero_shot import confusion, similarities, zero_shot_drop, zero_shot_scores
+from edgekit.runtimes.timing import interleaved, percentiles
 
 __all__ = [
     "Drop",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,16 @@ def measure(
     texts: list[Any],
     progress: Progress = Silent(),
 ) -> float:
-    """Time ``calls`` in turns and note the result in ``candidates``; returns fp32's p50, ms.
+    """Time ``calls`` in turns here and :func:`note` the result; returns fp32's p50, ms.
 
     ``calls``: "fp32" and each candidate by name, more loads of the same file as "name#2": where a session's memory
     happens to lie was seen to cost up to 30 %, so the luckiest load of each is compared.
     """
-    samples = interleaved(calls, texts[:TEXTS], ROUNDS, WARMUP, progress)
+    return note(candidates, interleaved(calls, texts[:TEXTS], ROUNDS, WARMUP, progress))
+
+
+def note(candidates: list[Candidate], samples: Mapping[str, NDArray[np.float64]]) -> float:
+    """Write into ``candidates`` what they took: ms by name, of the same inputs for all; returns fp32's p50, ms."""
     best: dict[str, NDArray[np.float64]] = {}
     for label, taken in samples.items():
         name = label.split("#")[0]

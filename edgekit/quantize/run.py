@@ -17,7 +17,7 @@ from edgekit.progress import Progress, Silent
 from edgekit.quantize import qat
 from edgekit.quantize.backend import Feed, Source, open_backend
 from edgekit.quantize.report import QuantizeReport
-from edgekit.quantize.search import Search
+from edgekit.quantize.search import Search, Timer
 from edgekit.recipe.stages import QuantizeConfig
 from edgekit.runtimes import artifact
 from edgekit.runtimes.model import Model
@@ -39,6 +39,7 @@ def quantize(
     progress: Progress = Silent(),
     bound: float | None = None,
     min_speed: float = 0.0,
+    timer: Timer | None = None,
 ) -> QuantizeReport:
     """Write an artifact of ``precision`` to ``out``, for the engine that the artifact ``fp32_folder`` is for.
 
@@ -46,8 +47,9 @@ def quantize(
     loses against fp32, in metric units (positive is worse), and details for the report (a dual encoder has a judge of
     its own, :class:`edgekit.quantize.dual.run.DualJudge`, and pictures with captions); ``threads``: for the timing;
     the rest uses every processor; ``bound``: the largest drop allowed, ``config.gate.max_drop`` unless given;
-    ``min_speed``: the least speed against fp32, timed in turns, 0 for any. The same inputs and choice give the same
-    bytes. Raises StageError, with what was measured, when no candidate keeps within the bounds.
+    ``min_speed``: the least speed against fp32, timed in turns, 0 for any; ``timer``: times candidates of texts on a
+    board instead of here. The same inputs and choice give the same bytes. Raises StageError, with what was measured,
+    when no candidate keeps within the bounds.
     """
     if artifact.is_dual(Path(fp32_folder)):
         from edgekit.quantize.dual.run import quantize_dual
@@ -84,7 +86,7 @@ def quantize(
     with tempfile.TemporaryDirectory() as scratch:
         backend = open_backend(subject.engine, source)
         search = Search(
-            subject, backend, Path(scratch), config, limit, precision, trained, threads, progress, min_speed
+            subject, backend, Path(scratch), config, limit, precision, trained, threads, progress, min_speed, timer
         )
         for name in dict.fromkeys(names):
             search.attempt(name)

@@ -9,77 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.bundle import Bundle, Manifest, ModelFile, open_bundle, write
+from edgekit.bundle import Bundle, open_bundle, write
 from edgekit.cli.main import run
 from edgekit.devices import arm_parity, emulate
 from edgekit.devices.emulate import Answers
 from edgekit.devices.userland import SUITE, debian_mirror, userland
 from edgekit.errors import InputError, MissingDependencyError
-from edgekit.runtimes import artifact
 from edgekit.runtimes.check import golden_of
-from edgekit.runtimes.golden import make
+from tests.arm_bundles import TEXTS, write_bundle
 
 ISAS = {"cortex-a72": "aarch64-neon", "cortex-a76": "aarch64-dotprod"}
-TEXTS = [
-    "a charming, funny film that never quite takes off",
-    "dull",
-    "",
-    "naïve 日本語 it's $9.99",
-    "the plot is thin, the jokes fall flat, and still nobody in the room looked at a watch for two hours",
-]
-CALIBRATION = ["a moving portrait", "how do I cancel my card", "it runs for two hours", "no", *TEXTS[:2]]
-
-
-def export(tiny_encoder: Path, tiny_litert: Path, work: Path) -> dict[str, Path]:
-    """Artifact folders by path in the bundle: ONNX and TFLite, fp32 and INT8, as the pipeline makes them."""
-    from edgekit.export import export_onnx
-    from edgekit.quantize.backend import Source, open_backend
-    from edgekit.recipe.stages import ExportConfig
-    from edgekit.runtimes.preprocess import TextPreprocessor
-
-    found = {"models/fp32.onnx": work / "onnx", "models/fp32.tflite": tiny_litert}
-    export_onnx(tiny_encoder, work / "onnx", ExportConfig(), CALIBRATION)
-    spec = artifact.read_spec(work / "onnx")
-    batches = TextPreprocessor(tiny_encoder / "tokenizer.json", spec)
-    feeds = [{"input_ids": one[0], "attention_mask": one[1]} for text in CALIBRATION if (one := batches.single(text))]
-    for path, engine, candidate in (
-        ("models/w8a8.onnx", "onnxruntime", "static"),
-        ("models/w8a8.tflite", "litert", "dynamic"),
-    ):
-        fp32 = found[path.replace("w8a8", "fp32")]
-        backend = open_backend(engine, Source(fp32, tiny_encoder, feeds, embeddings_int8=True, seed=0))
-        _, quantizer = next(backend.variants(candidate))
-        found[path] = work / path.replace("/", "-")
-        found[path].mkdir()
-        backend.write(quantizer(), found[path])
-        shutil.copyfile(fp32 / "tokenizer.json", found[path] / "tokenizer.json")
-        artifact.write(found[path], spec, engine, "w8a8")
-    return found
 
 
 @pytest.fixture(scope="module")
 def arm_bundle(tiny_encoder: Path, tiny_litert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two layers of MiniLM, three classes: fp32 and INT8 for onnxruntime and LiteRT, and an ONNX file that is none."""
-    work = tmp_path_factory.mktemp("arm")
-    folders = export(tiny_encoder, tiny_litert, work)
-    golden = make({path: artifact.load(folder, 1, path) for path, folder in folders.items()}, TEXTS)
-    about = {path: artifact.read(folder) for path, folder in folders.items()}
-    models = [
-        ModelFile(path, found.engine, found.precision, output="" if found.engine == "litert" else "logits")
-        for path, found in about.items()
-    ]
-    manifest = Manifest(
-        name="arm",
-        created="2026-01-02T03:04:05+00:00",
-        edgekit_version="0.1.0",
-        task=artifact.read_spec(work / "onnx"),
-        models=[*models, ModelFile("models/broken.onnx", "onnxruntime", "fp32")],
-        golden=golden["manifest"],
-    )
-    files = {path: folder / about[path].files[0] for path, folder in folders.items()}
-    files |= {"models/broken.onnx": b"no model at all", "tokenizer.json": tiny_encoder / "tokenizer.json"}
-    write(work / "arm.edge", manifest, files | golden["files"])
-    return work / "arm.edge"
+    return write_bundle(tiny_encoder, tiny_litert, tmp_path_factory.mktemp("arm"), "arm", broken=True)
 
 
 @pytest.fixture(scope="module")

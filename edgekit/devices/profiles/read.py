@@ -11,6 +11,7 @@ from unicodedata import category
 from pydantic import ValidationError
 
 from edgekit.bundle.plain import read_plain
+from edgekit.devices.emulated import without_times
 from edgekit.devices.profiles.schema import MAX_SAMPLES, MAX_TEXT, VERSION, ProfileFile
 from edgekit.errors import BundleError, ProfileError
 
@@ -52,16 +53,6 @@ def read(source: str | Path | bytes, where: str = "") -> dict[str, Any]:
     except ValidationError as error:
         raise _explained(error, name) from None
     return without_times(found_profile) if found_profile["basis"] == "emulated" else found_profile
-
-
-def without_times(profile: dict[str, Any]) -> dict[str, Any]:
-    """``profile`` with null for every time and what follows from times, in rows, ``sustain`` and ``ops``."""
-    rows = [{key: [] if key == "samples_ms" else _untimed(key, row[key]) for key in row} for row in profile["rows"]]
-    return {**profile, "rows": rows, "sustain": None, "ops": []}
-
-
-def _untimed(key: str, value: Any) -> Any:
-    return None if key.endswith("_ms") or key in ("utilisation", "energy_mj", "warmup_stable") else value
 
 
 def _parse(data: bytes, name: str) -> Any:
