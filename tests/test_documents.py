@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -21,9 +22,11 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def commands() -> list[str]:
-    """Lines of the README that call edgekit."""
-    return re.findall(r"^\$ (edgekit .+)$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+def commands() -> list[Any]:
+    """Lines of the README that call edgekit. Those that take seconds are slow; tests/cli has a quick one of each."""
+    found = re.findall(r"^\$ (edgekit .+)$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    slow = ("compress", "doctor")
+    return [pytest.param(line, marks=[pytest.mark.slow] if line.split()[1] in slow else []) for line in found]
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def walled(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ["profile", "BUNDLE", "--lengths", "8", "--runs", "3", "--seconds", "0"],
         ["report", "BUNDLE", "--format", "md"],
         ["devices"],
-        ["doctor"],
+        pytest.param(["doctor"], marks=pytest.mark.slow, id="doctor"),
     ],
     ids=lambda arguments: arguments[0],
 )

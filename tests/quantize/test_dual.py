@@ -58,7 +58,9 @@ def weights(path: Path) -> dict[str, int]:
     return found
 
 
-@pytest.mark.parametrize(("image", "least"), [("lite", 0.97), ("mci", 0.85)])  # random weights are hard to round
+@pytest.mark.parametrize(
+    ("image", "least"), [("lite", 0.97), pytest.param("mci", 0.85, marks=pytest.mark.slow)]
+)  # random weights are hard to round
 def test_convolutions_are_int8_and_near_fp32(
     folders: dict[str, Path], image: str, least: float, tmp_path: Path
 ) -> None:
@@ -76,7 +78,7 @@ def test_convolutions_are_int8_and_near_fp32(
     assert weights(tmp_path / "model.onnx")["int8"] >= sum(made.matrices().values())
 
 
-@pytest.mark.parametrize("image", ["lite", "mci"])
+@pytest.mark.parametrize("image", ["lite", pytest.param("mci", marks=pytest.mark.slow)])
 def test_keep_float_restores(folders: dict[str, Path], image: str, tmp_path: Path) -> None:
     made = backend(folders, image)
     plan = next(iter(made.variants("static")))[1]()

@@ -64,6 +64,7 @@ def int8(lite: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Qu
     return out, both(lite / "ir", lite / "torch", out, CONFIG)
 
 
+@pytest.mark.slow
 def test_both_towers_end_to_end(int8: tuple[Path, QuantizeReport]) -> None:
     out, report = int8
     about = artifact.read(out)

@@ -25,6 +25,7 @@ from edgekit.runtimes.isa import saturates
 from .conftest import outputs
 
 Quantizer = Callable[..., onnx.ModelProto]
+SLOW_NNCF = pytest.param(nncf, marks=pytest.mark.slow, id="nncf")
 
 
 def _kinds(model: onnx.ModelProto) -> Counter[str]:
@@ -139,7 +140,7 @@ def test_int8_weights_are_a_quarter_and_nearer_than_int8_activations(
     assert near > 0.999
 
 
-@pytest.mark.parametrize("quantizer", [dynamic, static, nncf, dynamic_rows, with_rows(static), static_a16])
+@pytest.mark.parametrize("quantizer", [dynamic, static, SLOW_NNCF, dynamic_rows, with_rows(static), static_a16])
 def test_reduced_weights_have_seven_bits(quantizer: Quantizer, small: onnx.ModelProto, feeds: list[Feed]) -> None:
     """Two products of full codes are 2 * 255 * 127, beyond 16 bits; 2 * 255 * 64 are not."""
 

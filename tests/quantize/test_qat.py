@@ -91,6 +91,7 @@ def _same_but_for_flips(expected: np.ndarray, model: Model) -> None:
     assert np.median(cosine) > 0.99999 and cosine.mean() > 0.9995, cosine
 
 
+@pytest.mark.slow
 def test_a_trained_model_is_rounded_as_trained_and_no_other_way(
     fp32_folder: Path, torch_folder: Path, expected: np.ndarray, cosine_judge: Callable[[Path], Judge], tmp_path: Path
 ) -> None:

@@ -60,6 +60,7 @@ def test_all_candidates_are_tried_and_one_is_written(
         assert np.isfinite(model.embed("word " * length)).all()
 
 
+@pytest.mark.slow
 def test_the_same_choice_gives_the_same_bytes(fp32_folder: Path, cosine_judge: MakeJudge, tmp_path: Path) -> None:
     digests = set()
     for name in ("first", "second"):
@@ -78,6 +79,7 @@ def _whole(folder: Path, scratch: Path, quantizer: Callable[..., onnx.ModelProto
     return Model.from_files(scratch / "whole.onnx", folder / "tokenizer.json", read_spec(folder), threads=1)
 
 
+@pytest.mark.slow
 def test_the_worst_matrices_stay_in_float_until_the_bound_holds(
     fp32_folder: Path, cosine_judge: MakeJudge, tmp_path: Path
 ) -> None:
@@ -95,6 +97,7 @@ def test_the_worst_matrices_stay_in_float_until_the_bound_holds(
     assert kept["size_bytes"] > rows["size_bytes"]
 
 
+@pytest.mark.slow
 def test_rows_are_ranged_before_anything_stays_in_float(
     fp32_folder: Path, cosine_judge: MakeJudge, tmp_path: Path
 ) -> None:
@@ -105,6 +108,7 @@ def test_rows_are_ranged_before_anything_stays_in_float(
     assert report.chosen == "dynamic-rows"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "share"), [("fp16", 0.51), ("w8a16", 0.27)])
 def test_other_precisions_lose_nothing_that_the_judge_can_see(
     precision: str, share: float, fp32_folder: Path, cosine_judge: MakeJudge, tmp_path: Path

@@ -115,7 +115,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 BOUND_MB = 64  # a batch of all 10,000 at once would take many times as much
 
 
-@pytest.mark.parametrize("file", ["models/int8.onnx", "models/fp32.onnx"])
+@pytest.mark.parametrize("file", ["models/int8.onnx", pytest.param("models/fp32.onnx", marks=pytest.mark.slow)])
 def test_memory_is_bounded_for_one_long_text(bundle_of: Callable[[str], Path], file: str) -> None:
     assert int(run(MEMORY, bundle_of("embed"), file, "long")) < BOUND_MB
 

@@ -108,6 +108,7 @@ def test_a_student_follows_and_is_smaller(
     assert 0 <= found.low <= found.value <= found.high <= 1
 
 
+@pytest.mark.slow
 def test_pruning_makes_it_smaller_and_keeps_its_temperature(
     recipe: Recipe, splits: PictureSplits[PictureTextSet], teacher: Path, tmp_path: Path
 ) -> None:
