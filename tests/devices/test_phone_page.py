@@ -129,7 +129,8 @@ def test_both_engines(
     threads = [1, 2] if https else [1]
     ran = {(row["engine"], row["threads"]) for row in found["rows"]}
     assert ran == {(engine, count) for engine in ("onnxruntime-web", "litert-web") for count in threads}
-    assert found["environment"]["isolated"] is https and found["failed"] == []
+    seen = found["environment"]
+    assert seen["isolated"] is https and seen["os"] == "Android 14" and found["failed"] == []
     assert found["verified"]["ok"] and found["basis"] == "emulated" and found["board"] == "pixel7"
     told = differences(found)
     assert len(told) == 2 * len(threads) and max(told.values()) < 1e-4
