@@ -122,7 +122,7 @@ def test_both_engines(
         phone.page.wait_for_selector("#demo-note:has-text('browser')")
         assert phone.page.locator("#answer li").count() == 3
         assert phone.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        assert phone.page.inner_text("#right").startswith("Yes")
+        assert phone.page.inner_text("#right").startswith("Yes") and phone.page.locator(".bad:visible").count() == 0
         assert phone.complaints == []
         sent = dict(phone.server.sent)
     found = profile(tmp_path)
@@ -192,7 +192,7 @@ def test_another_tokenizer_and_wrong_answers(chromium: Any, small_bundle: Path, 
         phone.run()
         assert "cut into tokens on your computer" in phone.page.inner_text("#demo-note")
         assert phone.page.locator("#answer li").count() == 3
-        assert phone.page.inner_text("#right").startswith("No") and phone.page.locator("#checks .no").count() == 1
+        assert phone.page.inner_text("#right").startswith("No") and phone.page.locator(".bad #checks .no").count() == 1
         phone.shot("wrong-answers")
         assert phone.complaints == []
     found = profile(tmp_path)
