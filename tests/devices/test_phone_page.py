@@ -122,14 +122,15 @@ def test_both_engines(
         phone.page.wait_for_selector("#demo-note:has-text('browser')")
         assert phone.page.locator("#answer li").count() == 3
         assert phone.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        assert phone.page.inner_text("#right").startswith("Yes")
+        assert phone.page.inner_text("#right").startswith("Yes") and phone.page.locator(".bad:visible").count() == 0
         assert phone.complaints == []
         sent = dict(phone.server.sent)
     found = profile(tmp_path)
     threads = [1, 2] if https else [1]
     ran = {(row["engine"], row["threads"]) for row in found["rows"]}
     assert ran == {(engine, count) for engine in ("onnxruntime-web", "litert-web") for count in threads}
-    assert found["environment"]["isolated"] is https and found["failed"] == []
+    seen = found["environment"]
+    assert seen["isolated"] is https and seen["os"] == "Android 14" and found["failed"] == []
     assert found["verified"]["ok"] and found["basis"] == "emulated" and found["board"] == "pixel7"
     told = differences(found)
     assert len(told) == 2 * len(threads) and max(told.values()) < 1e-4
@@ -191,7 +192,7 @@ def test_another_tokenizer_and_wrong_answers(chromium: Any, small_bundle: Path, 
         phone.run()
         assert "cut into tokens on your computer" in phone.page.inner_text("#demo-note")
         assert phone.page.locator("#answer li").count() == 3
-        assert phone.page.inner_text("#right").startswith("No") and phone.page.locator("#checks .no").count() == 1
+        assert phone.page.inner_text("#right").startswith("No") and phone.page.locator(".bad #checks .no").count() == 1
         phone.shot("wrong-answers")
         assert phone.complaints == []
     found = profile(tmp_path)

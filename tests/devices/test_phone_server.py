@@ -220,7 +220,10 @@ def test_a_browser_that_a_program_drives_is_no_phone(small_bundle: Path) -> None
     given = measurements()
     given["environment"]["automated"] = True
     found = profile_of(json.dumps(given).encode(), open_bundle(small_bundle), ENGINES)
-    assert found["basis"] == "emulated"
+    assert found["basis"] == "emulated" and found["environment"]["cpu"] is None
+    given["environment"]["automated"] = False
+    found = profile_of(json.dumps(given).encode(), open_bundle(small_bundle), ENGINES)
+    assert found["basis"] == "measured" and found["environment"]["cpu"] == "Google Tensor G2"
 
 
 @pytest.mark.parametrize(

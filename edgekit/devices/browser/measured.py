@@ -95,9 +95,9 @@ def slug(profile: dict[str, Any]) -> str:
 
 def _environment(seen: dict[str, Any], board: str, engines: dict[str, str]) -> dict[str, Any]:
     model = _text(seen.get("model", ""), "environment: model")
-    cores = seen.get("cores")
+    cores, automated = seen.get("cores"), _flag(seen.get("automated"), "environment: automated")
     return {
-        "cpu": load(board).socs[0].name if board else None,
+        "cpu": load(board).socs[0].name if board and not automated else None,
         "architecture": None,
         "isa": "wasm-simd128",
         "cpus": cores if type(cores) is int and 0 < cores < 4096 else None,
@@ -106,7 +106,7 @@ def _environment(seen: dict[str, Any], board: str, engines: dict[str, str]) -> d
         "browser": _text(seen.get("browser", ""), "environment: browser"),
         "user_agent": _text(seen.get("user_agent"), "environment: user_agent"),
         "isolated": _flag(seen.get("isolated"), "environment: isolated"),
-        "automated": _flag(seen.get("automated"), "environment: automated"),
+        "automated": automated,
         "hidden": _flag(seen.get("hidden"), "environment: hidden"),
         "clock_ms": _number(seen.get("clock_ms"), "environment: clock_ms"),
         "screen": _text(seen.get("screen", ""), "environment: screen"),

@@ -28,7 +28,7 @@ async function device() {
   const [, named, version] = agent.match(/(Firefox|CriOS|FxiOS|EdgA?|SamsungBrowser|Chrome|Version)\/([\d.]+)/) ?? [];
   const browser = brand ? `${brand.brand} ${brand.version}` : named ? `${named === "Version" ? "Safari" : named} ${version}` : "";
   const told = agent.match(/Android [\d.]+; ([^;)]+)/)?.[1]; // "K" where the browser keeps it to itself
-  const system = agent.match(/Android [\d.]+|(?:iPhone )?OS [\d_]+(?= like Mac)|Windows NT [\d.]+|Mac OS X [\d_.]+|Linux/)?.[0] ?? "";
+  const system = (agent.match(/Android [\d.]+/) ?? agent.match(/iPhone OS [\d_]+|Windows NT [\d.]+|Mac OS X [\d_.]+|Linux/))?.[0] ?? "";
   return {
     model: hints.model || (told !== "K" && told) || "",
     os: hints.platformVersion ? `${hints.platform ?? "Android"} ${hints.platformVersion}` : system.replaceAll("_", "."),

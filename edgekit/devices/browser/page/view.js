@@ -23,6 +23,7 @@ export function showResult({ file, profile }, found, seen, hidden) {
   at("picture").replaceChildren(histogram(shown.samples_ms), element("figcaption", { textContent: `${shown.runs} runs, ms each` }));
   const groups = grouped(rows, setting);
   at("right").textContent = verdict(found.checks, profile.failed);
+  at("right").parentElement.classList.toggle("bad", !profile.verified.ok || profile.failed.length > 0);
   const told = Array.from(grouped(found.checks, setting), ([name, checks]) => check(name, checks));
   at("checks").replaceChildren(...told, ...profile.failed.map((one) => check(one.engine, [{ ok: false, what: one.file, detail: one.cause }])));
   at("tables").replaceChildren(...Array.from(groups, ([name, group]) => table(name, group)));
