@@ -78,14 +78,17 @@ def cost_rows(board: dict[str, Any]) -> list[dict[str, str]]:
 
 def part_rows(board: dict[str, Any]) -> list[dict[str, str]]:
     """Heading -> cell for each combination: the median time of each part of an inference."""
-    return _columns(board, _PARTS)
+    return _columns(board, _PARTS, missing=f.DASH)  # a text is not decoded
 
 
-def _columns(board: dict[str, Any], wanted: Sequence[Any]) -> list[dict[str, str]]:
+def _columns(board: dict[str, Any], wanted: Sequence[Any], missing: str = "not measured") -> list[dict[str, str]]:
     asked = [one for one in wanted if any(row.get(one[1]) is not None for row in board["rows"])]
     if not asked:
         return []
-    return [{**_what(row), **{name: f.told(show(row.get(key))) for name, key, show in asked}} for row in board["rows"]]
+    return [
+        {**_what(row), **{name: show(row[key]) if row.get(key) is not None else missing for name, key, show in asked}}
+        for row in board["rows"]
+    ]
 
 
 def unmeasured(board: dict[str, Any]) -> str:
@@ -218,7 +221,7 @@ def ran(row: dict[str, Any]) -> str:
 def chosen(board: dict[str, Any]) -> str:
     """What did best there and why, in a sentence; empty where the profile says no reason."""
     why = str(board["choice"].get("why") or "")
-    return f"Did best there: {ran({**board['best'], **board['choice']})}, {why}." if why else ""
+    return f"Did best there: {ran({**board['best'], **board['choice'], 'tower': None})}, {why}." if why else ""
 
 
 def given(row: dict[str, Any]) -> str:

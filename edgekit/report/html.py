@@ -82,7 +82,7 @@ def board_chart(found: Sequence[dict[str, Any]]) -> charts.Chart:
         for one in found
         if one["of"] != "other"
     ]
-    return charts.chart("Latency p50, the best file of each board", rows)
+    return charts.chart("Latency p50, file and input of each board as in the table", rows)
 
 
 def hills_of(board: dict[str, Any]) -> list[histogram.Histogram]:
