@@ -8,12 +8,14 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from edgekit.cli.options import Format
+from edgekit.errors import InputError
 
 WIDE = 240  # a table that goes to a file or a pipe is never cut at the eightieth column
 
@@ -90,6 +92,12 @@ def _finite(value: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, dict | list) else value
+
+
+def new_file(path: Path, overwrite: bool) -> None:
+    """Raises ``InputError`` where ``path`` exists and may not be replaced."""
+    if path.exists() and not overwrite:
+        raise InputError(str(path), found="it exists", expected="a new path", fix="Add --overwrite to replace it.")
 
 
 def say(line: str) -> None:

@@ -1,33 +1,41 @@
-"""Latency and memory of a bundle on this machine. Each row is measured in a fresh process of its own."""
+"""Latency and memory of a bundle on this machine. docs/profile.md has the protocol.
+
+A board runs this: it imports the standard library, numpy and the runtime, and no more.
+"""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence, Set
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgekit.bundle import Bundle, open_bundle
-from edgekit.devices.child import run_child
+from edgekit.devices import select
+from edgekit.devices import sustain as long
+from edgekit.devices.boards import identify, look
+from edgekit.devices.operators import measure as operators
 from edgekit.devices.probe import environment
-from edgekit.errors import EngineError, InputError, MissingDependencyError
+from edgekit.devices.stats import mean_interval
+from edgekit.devices.turns import ROUNDS, Taken, in_turns
+from edgekit.errors import EngineError, InputError
 from edgekit.progress import Progress, Silent
-from edgekit.runtimes import engines
-from edgekit.runtimes.choose import Choice, pip_line
+from edgekit.runtimes.choose import Choice
 
-LENGTHS = (16, 32, 128)
-WORDS = ["the", "film", "was", "a", "quiet", "surprise", "and", "we", "stayed", "until", "its", "very", "end"]
+MOST_RUNS, MOST_S = 100_000, 3600.0
 
 
 @dataclass(frozen=True)
 class Profile:
-    """``rows`` as the design's JSON has them; ``environment`` of :func:`edgekit.devices.probe.environment`.
+    """What docs/profile.schema.json describes; ``environment`` of :func:`edgekit.devices.probe.environment`.
 
     ``choice``: the engine, file and threads that did best, and why; ``failed``: file, engine and cause of what could
-    not be measured.
+    not be measured; ``files``: sha256 of each file of the bundle; ``sustain``: :func:`edgekit.devices.sustain.sustain`;
+    ``ops``: :func:`edgekit.devices.operators.measure.measure`.
     """
 
     bundle: str
@@ -35,17 +43,32 @@ class Profile:
     rows: list[dict[str, Any]]
     choice: dict[str, Any]
     failed: list[dict[str, str]]
+    bundle_sha256: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+    created: str = ""
+    board: str = ""
+    sustain: dict[str, Any] | None = None
+    ops: Sequence[dict[str, Any]] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with ``schema_version``."""
         return {
             "schema_version": 1,
             "bundle": self.bundle,
+            "bundle_sha256": self.bundle_sha256,
+            "files": dict(self.files),
             "basis": "measured",
+            "created": self.created,
+            "target": "local",
+            "board": self.board,
             "environment": self.environment,
+            "interleaved": len({row["group"] for row in self.rows}) == 1,
             "rows": self.rows,
             "choice": self.choice,
             "failed": self.failed,
+            "verified": None,
+            "sustain": self.sustain,
+            "ops": list(self.ops),
         }
 
 
@@ -62,65 +85,98 @@ def profile(
     pictures: Sequence[str | Path] = (),
     index: str | Path | None = None,
     progress: Progress = Silent(),
+    *,
+    seconds: float = 1.0,
+    sustain: float | None = None,
+    allow_hot: bool = False,
+    ops: bool = False,
+    root: Path = Path("/"),
 ) -> Profile:
     """Measure every combination of model file, ``threads``, ``batches`` and ``lengths`` (tokens, special ones too).
 
     ``lengths`` None takes 16, 32 and 128, up to the model's longest window. ``files`` None takes those whose engine is
-    installed; ``engine`` (one or several) and ``precisions`` narrow that. A row's times are ms over ``runs`` after
-    ``warmup``; ``load_ms`` starts before the first import; ``rss_mb`` is the process's peak, ``rss_steady_mb`` what it
-    holds after the runs. A dual encoder has rows of its ``tower`` "image" (of ``pictures``, files, else of the golden
-    ones as JPEGs, with the time to decode them) and, if it has one, "text"; with ``index`` each ends with a search
-    of it. What fails in its engine is told in ``failed`` and the rest goes on.
+    installed; ``engine`` (one or several) and ``precisions`` narrow that. Each row has a process of its own, which
+    warms up with ``warmup`` runs and on until times are level, then takes turns with the others; its times are ms of at
+    least ``runs`` runs and ``seconds``. ``load_ms`` starts before the first import; ``rss_mb`` is the process's peak,
+    ``rss_steady_mb`` what it holds after the runs. A dual encoder has rows of its ``tower`` "image" (of ``pictures``,
+    files, else of the golden ones as JPEGs, with the time to decode them) and, if it has one, "text"; with ``index``
+    each ends with a search of it. What fails in its engine is told in ``failed`` and the rest goes on.
+
+    ``sustain``: then run what did best, with its longest input, for so many seconds; a board that is hot is refused
+    before anything is measured, unless ``allow_hot``. ``ops``: then the time of each operator of each file, in a
+    process of its own. ``root``: where /proc and /sys are.
     Raises InputError, BundleError, MissingDependencyError, EngineError when nothing could be measured.
     """
     bundle = open_bundle(path)
-    longest = bundle.manifest.task.max_length
-    few = () if bundle.manifest.task.fixed_length else LENGTHS
-    wanted = [n for n in few if n <= longest] or [longest] if lengths is None else list(lengths)
-    dual = _dual(bundle, pictures, index)
-    for name, values, most in (("threads", threads, 1024), ("batch", batches, 4096), ("lengths", wanted, longest)):
-        for value in values:
-            if not 1 <= value <= most:
-                raise InputError(f"--{name}", found=value, expected=f"1 to {most}")
-    if runs < 1 or warmup < 0:
-        raise InputError("--runs and --warmup", found=f"{runs} and {warmup}", expected="at least 1 and 0")
-    chosen = _choices(bundle, files, [engine] if isinstance(engine, str) else list(engine), precisions)
-    words = _words(bundle)
-    grid = [
-        (choice, count, batch, inputs)
-        for choice, count, batch in itertools.product(chosen, threads, batches)
-        for inputs in _inputs(bundle, choice, wanted)
-    ]
-    seen, rows = environment(), []
-    failed: dict[Choice, str] = {}
-    handle = progress.start("profile", len(grid))
-    for choice, count, batch, inputs in grid:
-        job = {
-            "bundle": str(bundle.root),
-            "file": choice.file,
-            "engine": choice.engine,
-            "threads": count,
-            "batch": batch,
-            **inputs,
-            **dual,
-            "runs": runs,
-            "warmup": warmup,
-            "words": words,
-        }
-        if choice not in failed:
-            try:
-                rows.append(_row(job, run_child(job)))
-            except EngineError as error:
-                failed[choice] = str(error)
-        progress.advance(handle, note=f"{choice.engine}, {choice.file}, {count} threads, {_told(inputs)}")
+    jobs = select.jobs(bundle, threads, lengths, batches, files, engine, precisions, pictures, index)
+    check_runs(runs, warmup, seconds)
+    if sustain is not None:
+        long.check_seconds(sustain)
+        long.check_cool(root, allow_hot)
+    seen = environment(root)
+    started = created()
+    handle = progress.start("profile", len(jobs) * (min(ROUNDS, runs) + 1))
+    # Side by side in their groups: what differs in nothing but its engine, file or threads.
+    order = sorted(range(len(jobs)), key=lambda place: [jobs[place][key] or 0 for key in ("length", "batch")])
+
+    def told(place: int, what: str) -> None:
+        progress.advance(handle, note=f"{select.told(jobs[order[place]])}: {what}")
+
+    asked = [{**jobs[place], "warmup": warmup} for place in order]
+    taken, broken = in_turns(asked, runs, seconds, root=root, told=told)
     progress.finish(handle)
-    rows = [row for row in rows if Choice(row["file"], row["engine"]) not in failed]
-    causes = [{**one._asdict(), "cause": cause} for one, cause in failed.items()]
+    found = dict(zip(order, taken, strict=True))
+    rows = [_row(job, one) for place, job in enumerate(jobs) if (one := found[place]) and _choice(job) not in broken]
+    causes = [{"file": file, "engine": name, "cause": cause} for (file, name), cause in broken.items()]
     if not rows:
-        told = "; ".join(f"{one['engine']} ({one['file']}): {one['cause']}" for one in causes)
-        raise EngineError(f"nothing of {bundle.root.name} could be measured", found=told, fix="See `edgekit doctor`.")
+        listed = "; ".join(f"{one['engine']} ({one['file']}): {one['cause']}" for one in causes)
+        raise EngineError(f"nothing of {bundle.root.name} could be measured", found=listed, fix="See `edgekit doctor`.")
     late = {model.path for model in bundle.manifest.models if model.failed}
-    return Profile(str(path), seen, rows, best(rows, late), causes)
+    choice, endured = best(rows, late), None
+    if sustain is not None:
+        hard = _hardest(jobs, choice)
+        try:  # it was cool when all began; what the sweep heated is told as start_c
+            endured = long.sustain(hard, sustain, root=root, allow_hot=True, progress=progress)
+        except EngineError as error:
+            causes.append({"file": hard["file"], "engine": hard["engine"], "cause": f"sustained: {error}"})
+    return Profile(
+        str(path),
+        seen,
+        rows,
+        choice,
+        causes,
+        manifest_sha256(bundle),
+        {entry.path: entry.sha256 for entry in bundle.manifest.files},
+        started,
+        board_of(root),
+        endured,
+        operators.measure(operators.wanted(jobs), progress=progress) if ops else (),
+    )
+
+
+def check_runs(runs: int, warmup: int, seconds: float) -> None:
+    """Raises ``InputError`` for what no profile can hold."""
+    if not (1 <= runs <= MOST_RUNS and 0 <= warmup <= MOST_RUNS):
+        expected = f"at least 1 and 0, at most {MOST_RUNS}"
+        raise InputError("--runs and --warmup", found=f"{runs} and {warmup}", expected=expected)
+    if not 0 <= seconds <= MOST_S:
+        raise InputError("--seconds", found=seconds, expected=f"0 to {MOST_S:g}")
+
+
+def manifest_sha256(bundle: Bundle) -> str:
+    """Of manifest.json, which holds the hashes of all other files."""
+    return hashlib.sha256((bundle.root / "manifest.json").read_bytes()).hexdigest()
+
+
+def created() -> str:
+    """Now, in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def board_of(root: Path) -> str:
+    """The name of the board file that the machine below ``root`` is, "" for a machine that is none."""
+    board = identify(look(root))
+    return "" if board is None else board.key
 
 
 def best(rows: Sequence[dict[str, Any]], late: Set[str] = frozenset()) -> dict[str, Any]:
@@ -151,101 +207,59 @@ def best(rows: Sequence[dict[str, Any]], late: Set[str] = frozenset()) -> dict[s
     return {"engine": first[0], "file": first[1], "threads": first[2], "why": why}
 
 
-def _choices(
-    bundle: Bundle, files: Sequence[str] | None, asked: list[str], precisions: Sequence[str] | None
-) -> list[Choice]:
-    """What to measure, in the order of ``asked`` engines, then of the manifest."""
-    models, wanted = bundle.manifest.models, [] if "auto" in asked else asked
-    readers = {model.path: engines.readers(model.engine) for model in models}
-    for kind, names, have in (
-        ("engine", wanted, {name for model in models for name in readers[model.path] or [model.engine]}),
-        ("precision", precisions or [], {model.precision for model in models}),
-    ):
-        for name in names:
-            if name not in have:
-                raise InputError(
-                    f"{kind} {name}", found=f"none in {bundle.root.name}", expected=", ".join(sorted(have))
-                )
-    models = [model for model in models if not precisions or model.precision in precisions]
-    models = [model for model in models if not wanted or set(wanted) & set(readers[model.path])]
-    if files is not None:
-        known = {model.path for model in models}
-        for name in files:
-            if name not in known:
-                raise InputError(f"model file {name}", expected=", ".join(sorted(known)) or "none for this engine")
-        models = [model for model in models if model.path in files]
-    for name in wanted:
-        if not engines.installed(name):
-            raise MissingDependencyError(f"engine {name}", found="not installed", fix=pip_line(name))
-    chosen = [Choice(model.path, name) for name in wanted for model in models if name in readers[model.path]]
-    if not wanted:
-        here = {model.path: next(filter(engines.installed, readers[model.path]), None) for model in models}
-        chosen = [Choice(path, name) for path, name in here.items() if name]
-    if not chosen:
-        named = sorted({model.engine for model in models})
-        raise MissingDependencyError(
-            f"no installed engine runs {bundle.root.name}", expected=", ".join(named), fix=pip_line(named[0])
-        )
-    return chosen
+def _choice(job: dict[str, Any]) -> Choice:
+    return Choice(job["file"], job["engine"])
 
 
-def _dual(bundle: Bundle, pictures: Sequence[str | Path], index: str | Path | None) -> dict[str, Any]:
-    """What only a dual encoder's jobs have. Raises ``InputError`` where other bundles are given it."""
-    given: dict[str, Any] = {"pictures": [str(one) for one in pictures]} if pictures else {}
-    given |= {"index": str(index)} if index is not None else {}
-    if given and bundle.manifest.task.task != "clip":
-        raise InputError(", ".join(given), found=f"a bundle of task {bundle.manifest.task.task}", expected="clip")
-    return given
+def _hardest(jobs: Sequence[dict[str, Any]], choice: dict[str, Any]) -> dict[str, Any]:
+    """Of the jobs of ``choice``, the one with pictures or else the longest input, at the smallest batch."""
+    fits = [job for job in jobs if all(job[key] == choice[key] for key in ("file", "engine", "threads"))]
+    return min(fits, key=lambda job: (job["batch"], job["length"] is not None, -(job["length"] or 0)))
 
 
-def _inputs(bundle: Bundle, choice: Choice, lengths: Sequence[int]) -> list[dict[str, Any]]:
-    """What each row of ``choice`` is given: texts of a length; of a dual encoder, pictures too."""
-    model = next(one for one in bundle.manifest.models if one.path == choice.file)
-    if not model.towers:
-        return [{"length": length} for length in lengths]
-    texts = [{"tower": "text", "length": length} for length in lengths] if "text" in model.towers else []
-    return [{"tower": "image", "length": None}, *texts]
-
-
-def _told(inputs: dict[str, Any]) -> str:
-    return "pictures" if inputs["length"] is None else f"{inputs['length']} tokens"
-
-
-def _words(bundle: Bundle) -> list[str]:
-    texts = bundle.manifest.golden.get("texts")
-    words = " ".join(text for text in texts if isinstance(text, str)).split() if isinstance(texts, list) else []
-    return list(dict.fromkeys(word for word in words if len(word) < 20))[:400] or WORDS
-
-
-def _row(job: dict[str, Any], taken: dict[str, Any]) -> dict[str, Any]:
-    parts = np.array(taken["parts_ms"])
+def _row(job: dict[str, Any], taken: Taken) -> dict[str, Any]:
+    ready, slices, end = taken.ready, taken.slices, taken.end
+    parts = np.array([row for one in slices for row in one["parts_ms"]])
     total = parts.sum(axis=1)
     p50, p90, p95, p99 = np.percentile(total, [50, 90, 95, 99])
-    medians = dict(zip(taken["parts"], np.median(parts, axis=0), strict=True))
+    mean, low, high = mean_interval(total)
+    runs, wall, cpu = (sum(one[key] for one in slices) for key in ("runs", "wall_ms", "cpu_ms"))
+    medians = dict(zip(ready["parts"], np.median(parts, axis=0), strict=True))
     numbers = {
-        "load_ms": taken["load_ms"],
-        "first_ms": taken["first_ms"],
+        "load_ms": ready["load_ms"],
+        "first_ms": ready["first_ms"],
         "p50_ms": p50,
         "p90_ms": p90,
         "p95_ms": p95,
         "p99_ms": p99,
         "max_ms": total.max(),
+        "mean_ms": mean,
+        "mean_low_ms": low,
+        "mean_high_ms": high,
+        "jitter_ms": p95 - p50,
         **{f"{part}_p50_ms": median for part, median in medians.items()},
+        "cpu_ms": cpu / runs,
+        "utilisation": cpu / wall / ready["threads"],
     }
+    energy = [one for one in taken.energy_mj if one is not None]
+    every = sum(one["all_runs"] for one in slices)
     return {
-        "engine": taken["engine"],
-        "engine_version": taken["engine_version"],
+        "engine": ready["engine"],
+        "engine_version": ready["engine_version"],
         "file": job["file"],
-        "precision": taken["precision"],
-        "threads": taken["threads"],
+        "precision": ready["precision"],
+        "threads": ready["threads"],
         "batch": job["batch"],
         **({"tower": job["tower"]} if "tower" in job else {}),
         "length": job["length"],
-        "tokens": taken["tokens"],
-        "runs": job["runs"],
-        "warmup": job["warmup"],
+        "tokens": ready["tokens"],
+        "group": taken.group,
+        "runs": runs,
+        "warmup": ready["warmup"],
+        "warmup_stable": ready["warmup_stable"],
         **{key: round(float(value), 4) for key, value in numbers.items()},
-        "rss_mb": taken["rss_mb"],
-        "rss_steady_mb": taken["rss_steady_mb"],
+        **{key: end[key] for key in ("rss_mb", "rss_steady_mb", "pss_mb")},
+        "energy_mj": round(sum(energy) / every, 4) if len(energy) == len(slices) else None,
+        "energy_source": taken.energy_source,
         "samples_ms": [round(float(value), 4) for value in total],
     }

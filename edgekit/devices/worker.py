@@ -1,4 +1,4 @@
-"""The fresh process behind one row of a profile: JSON in on stdin, JSON out on stdout.
+"""The fresh process behind one row of a profile: JSON lines in on stdin, JSON lines out on stdout.
 
 Imports nothing but the standard library before the clock starts, so that ``load_ms`` holds what a device pays.
 """
@@ -10,91 +10,103 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from edgekit.errors import EdgekitError, EngineError
 
-if TYPE_CHECKING:
-    from edgekit.runtimes.dual import DualModel
-    from edgekit.runtimes.model import Model
-
-PARTS = ["preprocess", "model", "postprocess"]
-VARIANTS = 4  # texts that the runs go through, so that no cache learns one by heart
+Say = Callable[[dict[str, Any]], None]
+BACK = 2  # runs before those of a slice that count: others had the caches in between
 
 
-def measure(job: dict[str, Any]) -> dict[str, Any]:
-    """One row: ``job`` has bundle, file, threads, batch, length, runs, warmup, words. Times in ms, memory in MB.
+def serve(job: dict[str, Any], requests: Iterable[str], say: Say) -> None:
+    """Load what ``job`` names, say so, then answer each request for a slice of runs, and at the end with memory.
 
-    ``engine`` may name the engine; of a dual encoder ``tower`` says which one, ``pictures`` may name files for it and
-    ``index`` one to search. With ``examples`` in the job, those are answered one by one instead, and memory alone is
-    told; with ``answers``, see :func:`answers`.
+    ``job``: bundle, file, threads, batch, length, warmup, words; ``engine`` may name the engine; of a dual encoder
+    ``tower`` says which one, ``pictures`` may name files for it and ``index`` one to search. A request: ``runs`` and
+    ``seconds``, both of which are reached unless ``most`` runs come first; ``keep``: of more runs than that, only so
+    many evenly spaced ones are told. Times in ms, memory in MB.
     """
-    if "answers" in job:
-        return answers(job)
     clock = time.perf_counter_ns
     began = clock()
     from edgekit.runtimes.load import load
 
     model = load(job["bundle"], threads=job["threads"], engine=job.get("engine", "auto"), file=job["file"])
     loaded = clock()
-    if "examples" in job:
-        from edgekit.devices.examples import from_json
+    from edgekit.devices.runner import runner
+    from edgekit.devices.warm import warm_up
 
-        run: Callable[[Any], object] = model.run
-        for one in job["examples"]:
-            run(from_json(one))
-        return memory()
-    names, one_run, tokens = _runner(model, job)
+    names, run, tokens = runner(model, job)
     started = clock()
-    one_run(0)
+    run(0)
     first = clock() - started
-    for number in range(job["warmup"]):
-        one_run(number)
+    warmup, stable = warm_up(run, job["warmup"])
+    say(
+        {
+            "engine": model.engine,
+            "engine_version": model.engine_version,
+            "precision": model.precision,
+            "threads": model.threads,
+            "tokens": tokens,
+            "load_ms": (loaded - began) / 1e6,
+            "first_ms": first / 1e6,
+            "warmup": warmup,
+            "warmup_stable": stable,
+            "parts": names,
+            **memory(),
+        }
+    )
+    done = 0
+    for line in requests:
+        request = json.loads(line)
+        if "end" in request:
+            break
+        found = _slice(run, done, request)
+        done += found["all_runs"]
+        say(found)
+    say({**memory(), "pss_mb": pss_mb()})
+
+
+def _slice(run: Callable[[int], Any], done: int, request: dict[str, Any]) -> dict[str, Any]:
+    """Runs without a pause: ``parts_ms`` of those that count, processor and wall time of them together."""
+    runs, seconds, most = request["runs"], request["seconds"], request["most"]
     gc.collect()
     gc.disable()
-    parts = [one_run(number) for number in range(job["runs"])]
+    for number in range(BACK):
+        run(done + number)
+    parts: list[Any] = []
+    here, step = 0, 1
+    cpu, wall = time.process_time_ns(), time.perf_counter_ns()
+    stop = wall + int(seconds * 1e9)
+    while here < runs or (here < most and time.perf_counter_ns() < stop):
+        taken = run(done + BACK + here)
+        if here % step == 0:
+            parts.append(taken)
+        here += 1
+        if len(parts) >= 2 * request["keep"]:  # however long it takes, memory stays bounded
+            parts, step = parts[::2], 2 * step
+    wall, cpu = time.perf_counter_ns() - wall, time.process_time_ns() - cpu
     gc.enable()
+    thin = max(1, -(-len(parts) // request["keep"]))
     return {
-        "engine": model.engine,
-        "engine_version": model.engine_version,
-        "precision": model.precision,
-        "threads": model.threads,
-        "tokens": tokens,
-        "load_ms": (loaded - began) / 1e6,
-        "first_ms": first / 1e6,
-        "parts": names,
-        "parts_ms": [[part / 1e6 for part in row] for row in parts],
-        **memory(),
+        "parts_ms": [[part / 1e6 for part in row] for row in parts[::thin]],
+        "runs": here,
+        "all_runs": here + BACK,
+        "wall_ms": wall / 1e6,
+        "cpu_ms": cpu / 1e6,
     }
 
 
-def _runner(model: Model | DualModel, job: dict[str, Any]) -> tuple[list[str], Callable[[int], Sequence[int]], Any]:
-    """Names of the parts; what runs variant number n and gives each part's ns; tokens of the first text, if any."""
-    if job.get("tower") == "image":
-        from edgekit.devices import dual_worker
+def examples(job: dict[str, Any]) -> dict[str, Any]:
+    """Memory after ``examples`` were answered one by one."""
+    from edgekit.devices.examples import from_json
+    from edgekit.runtimes.load import load
 
-        sources = job.get("pictures") or dual_worker.jpegs(_golden_pictures(job["bundle"]))
-        return (*dual_worker.image_row(cast("DualModel", model), job["batch"], sources, job.get("index", "")), None)
-    sets = make_texts(model.token_ids, job["words"], job["length"], job["batch"])
-    tokens = max(len(model.token_ids(text)[0]) for text in sets[0])
-    if job.get("tower") == "text":
-        from edgekit.devices import dual_worker
-
-        return (*dual_worker.text_row(cast("DualModel", model), sets, job.get("index", "")), tokens)
-    text_model = cast("Model", model)
-    return PARTS, lambda number: _parts(text_model, sets[number % len(sets)]), tokens
-
-
-def _golden_pictures(bundle: str) -> list[Any]:
-    """Pictures that the bundle has golden vectors of, or one of no colour."""
-    import numpy as np
-
-    from edgekit.bundle import open_bundle
-    from edgekit.runtimes.check import golden_of
-
-    golden = golden_of(open_bundle(bundle, check_hashes=False))
-    return golden.pictures if golden is not None else [np.full((480, 640, 3), 127, np.uint8)]
+    model = load(job["bundle"], threads=job["threads"], engine=job.get("engine", "auto"), file=job["file"])
+    run: Callable[[Any], object] = model.run
+    for one in job["examples"]:
+        run(from_json(one))
+    return dict(memory())
 
 
 def answers(job: dict[str, Any]) -> dict[str, Any]:
@@ -122,73 +134,55 @@ def answers(job: dict[str, Any]) -> dict[str, Any]:
     return {"answers": found}
 
 
-def _parts(model: Model, texts: list[str]) -> tuple[int, int, int]:
-    clock = time.perf_counter_ns
-    a = clock()
-    prepared = model.prepare(texts)
-    b = clock()
-    raw = model.forward(prepared)
-    c = clock()
-    model.finish(prepared, raw)
-    return b - a, c - b, clock() - c
-
-
-def make_texts(
-    token_ids: Callable[[str], list[list[int]]], words: list[str], length: int, batch: int
-) -> list[list[str]]:
-    """``VARIANTS`` batches of ``batch`` texts of ``length`` tokens (special ones included), made of ``words``.
-
-    ``token_ids``: a text's windows. Words are taken in turn; where no word fits the last gap, the text stays a token or
-    so short.
-    """
-    special = len(token_ids("")[0])
-    cost = {word: len(token_ids(word)[0]) - special for word in words}
-    cost = {word: tokens for word, tokens in cost.items() if tokens} or {"a": 1}
-    order = list(cost)
-
-    def text(start: int) -> str:
-        chosen: list[str] = []
-        left, misses, at = length - special, 0, start
-        while left > 0 and misses < len(order):
-            word = order[at % len(order)]
-            at += 1
-            if cost[word] <= left:
-                chosen.append(word)
-                left -= cost[word]
-                misses = 0
-            else:
-                misses += 1
-        return " ".join(chosen)
-
-    return [[text(7 * (variant * batch + place)) for place in range(batch)] for variant in range(VARIANTS)]
-
-
 def memory() -> dict[str, float | None]:
     """Resident memory of this process now and at its peak, MB; None where the kernel does not tell."""
-    found: dict[str, float | None] = {"rss_steady_mb": None, "rss_mb": None}
+    found = _kilobytes("/proc/self/status", {"VmRSS": "rss_steady_mb", "VmHWM": "rss_mb"})
+    return {"rss_steady_mb": None, "rss_mb": None, **found}
+
+
+def pss_mb() -> float | None:
+    """Memory of this process now, with pages that are shared counted in parts, MB. Not before Linux 4.14."""
+    return _kilobytes("/proc/self/smaps_rollup", {"Pss": "pss_mb"}).get("pss_mb")
+
+
+def _kilobytes(path: str, names: dict[str, str]) -> dict[str, float]:
+    found: dict[str, float] = {}
     try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        with open(path, encoding="ascii", errors="replace") as file:
             for line in file:
                 key, _, value = line.partition(":")
-                if key in ("VmRSS", "VmHWM"):
-                    name = "rss_steady_mb" if key == "VmRSS" else "rss_mb"
-                    found[name] = round(int(value.split()[0]) * 1024 / 1e6, 1)
-    except OSError:
+                if key in names:
+                    found[names[key]] = round(int(value.split()[0]) * 1024 / 1e6, 1)
+    except (OSError, ValueError, IndexError):
         pass
     return found
 
 
 def main() -> int:
-    """Read a job, print its row, or ``{"error", "exit_code"}``."""
-    job = json.load(sys.stdin)
+    """Read a job, print what comes of it, or ``{"error", "exit_code"}``."""
+    job = json.loads(sys.stdin.readline())
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # an engine that prints must not spoil the answer
+
+    def say(answer: dict[str, Any]) -> None:
+        out.write(json.dumps(answer) + "\n")
+        out.flush()
+
     try:
-        answer: dict[str, Any] = measure(job)
+        if "answers" in job:
+            say(answers(job))
+        elif "examples" in job:
+            say(examples(job))
+        elif "ops" in job:
+            from edgekit.devices.operators.work import operators
+
+            say(operators(job))
+        else:
+            serve(job, sys.stdin, say)
     except EdgekitError as error:
-        answer = {"error": str(error), "exit_code": error.exit_code}
-    json.dump(answer, out)
-    out.close()
+        say({"error": str(error), "exit_code": error.exit_code})
+    except BrokenPipeError:
+        os._exit(1)  # whoever asked is gone
     return 0
 
 

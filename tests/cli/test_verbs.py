@@ -80,7 +80,7 @@ def test_verify_passes_and_fails(edgekit, small_bundle: Path, tmp_path: Path) ->
 
 
 def test_profile_json(edgekit, small_bundle: Path) -> None:
-    done = edgekit("profile", small_bundle, "--lengths", "8,16", "--runs", "5", "--warmup", "1", "--format", "json")
+    done = edgekit("profile", small_bundle, "--lengths", "8,16", "--runs", "5", "--seconds", "0", "--format", "json")
     found = done.json
     assert found["schema_version"] == 1
     assert found["environment"]["cpu"]
@@ -91,7 +91,7 @@ def test_profile_json(edgekit, small_bundle: Path) -> None:
 
 
 def test_profile_says_what_it_would_choose(edgekit, small_bundle: Path) -> None:
-    flags = ["--engine", "onnxruntime", "--threads", "1,2", "--lengths", "8", "--runs", "3", "--warmup", "1"]
+    flags = ["--engine", "onnxruntime", "--threads", "1,2", "--lengths", "8", "--runs", "3", "--seconds", "0"]
     done = edgekit("profile", small_bundle, *flags)
     assert done.code == 0
     assert done.out.count("models/fp32.onnx") == 2

@@ -18,7 +18,7 @@ preprocess_p50_ms model_p50_ms postprocess_p50_ms rss_mb samples_ms""".split()
 
 
 def test_rows_of_a_sweep(small_bundle: Path) -> None:
-    found = profile(small_bundle, threads=[1, 2], lengths=[8, 64], batches=[1], runs=12, warmup=2).to_dict()
+    found = profile(small_bundle, threads=[1, 2], lengths=[8, 64], batches=[1], runs=12, warmup=2, seconds=0).to_dict()
     assert found["schema_version"] == 1
     assert found["environment"]["cpu"]
     rows = found["rows"]
@@ -37,7 +37,7 @@ def test_rows_of_a_sweep(small_bundle: Path) -> None:
 
 
 def test_a_batch_is_a_batch(small_bundle: Path) -> None:
-    rows = profile(small_bundle, lengths=[16], batches=[1, 8], runs=5, warmup=1).rows
+    rows = profile(small_bundle, lengths=[16], batches=[1, 8], runs=5, warmup=1, seconds=0).rows
     assert rows[1]["batch"] == 8
     assert rows[1]["model_p50_ms"] > rows[0]["model_p50_ms"]
 
@@ -57,7 +57,7 @@ def two_engines(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_engines_side_by_side(two_engines: Path) -> None:
-    found = profile(two_engines, engine=["openvino", "onnxruntime"], lengths=[8], runs=3, warmup=1).to_dict()
+    found = profile(two_engines, engine=["openvino", "onnxruntime"], lengths=[8], runs=3, warmup=1, seconds=0).to_dict()
     assert [row["engine"] for row in found["rows"]] == ["openvino", "onnxruntime"]
     fastest = min(found["rows"], key=lambda row: row["p50_ms"])
     choice = found["choice"]
@@ -70,12 +70,12 @@ def test_what_fails_is_told_and_the_rest_goes_on(two_engines: Path, tmp_path: Pa
     bundle = open_bundle(two_engines)
     files: dict[str, Path | bytes] = {one.path: two_engines / one.path for one in bundle.manifest.files}
     write(tmp_path / "x.edge", bundle.manifest, files | {"models/fp32.onnx": b"not a model"})
-    found = profile(tmp_path / "x.edge", lengths=[8, 16], runs=3, warmup=1)
+    found = profile(tmp_path / "x.edge", lengths=[8, 16], runs=3, warmup=1, seconds=0)
     assert [row["engine"] for row in found.rows] == ["openvino", "openvino"]
     assert [(one["engine"], one["file"]) for one in found.failed] == [("onnxruntime", "models/fp32.onnx")]
     assert found.choice["engine"] == "openvino"
     with pytest.raises(EngineError, match="onnxruntime"):
-        profile(tmp_path / "x.edge", engine="onnxruntime", lengths=[8], runs=3)
+        profile(tmp_path / "x.edge", engine="onnxruntime", lengths=[8], runs=3, seconds=0)
 
 
 def test_engines_that_cannot_be_measured(two_engines: Path, monkeypatch: pytest.MonkeyPatch) -> None:

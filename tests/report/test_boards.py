@@ -87,6 +87,13 @@ def test_profiles_of_other_bundles_say_so_and_count_for_nothing(small_bundle: Pa
     assert all("does not say which version" in shown for shown in forms([read(small_bundle, [unnamed])]))
 
 
+def test_a_new_manifest_over_the_same_models_is_the_same_bundle(small_bundle: Path) -> None:
+    files = {one.path: one.sha256 for one in open_bundle(small_bundle).manifest.files}
+    signed = profile(small_bundle, bundle_sha256="2" * 64, files=files)
+    changed = {**signed, "files": files | {"models/fp32.onnx": "3" * 64}}
+    assert [one["of"] for one in read(small_bundle, [signed, changed])["boards"]] == ["same", "other"]
+
+
 def test_each_profile_goes_to_its_own_bundle(small_bundle: Path, tmp_path: Path) -> None:
     bundle = open_bundle(small_bundle)
     second = tmp_path / "second.edge"

@@ -18,6 +18,7 @@ Positive = Annotated[int, Field(ge=1, le=2**31)]
 Amount = Annotated[float, Field(ge=0, le=1e12)]
 Share = Annotated[float, Field(ge=0, le=1.001)]
 Celsius = Annotated[float, Field(ge=-60, le=200)]
+Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 Samples = Annotated[list[Amount], Field(max_length=MAX_SAMPLES)]
 
 
@@ -64,6 +65,7 @@ class Row(Part):
     tower: Literal["image", "text"] | None = Field(None, description="Which tower of a dual encoder.")
     length: Positive | None = Field(None, description="Tokens asked for; null for pictures.")
     tokens: Count | None = Field(None, description="Tokens that the first text came to.")
+    group: Count | None = Field(None, description="Rows of the same number took turns.")
     runs: Count | None = Field(None, description="Runs that count.")
     warmup: Count | None = Field(None, description="Runs before them, the first one not among them.")
     warmup_stable: bool | None = Field(None, description="Whether the warm-up ended because times were level.")
@@ -212,9 +214,8 @@ class ProfileFile(Part):
 
     schema_version: Literal[1] = Field(description="Version of this form. Keys may be added within one.")
     bundle: Text = Field(description="The bundle's name or path, as it was given.")
-    bundle_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = Field(
-        "", description="Of its manifest.json, which holds the hashes of all its files."
-    )
+    bundle_sha256: Sha256 = Field("", description="Of its manifest.json, which holds the hashes of all its files.")
+    files: dict[Text, Sha256] = Field({}, max_length=4096, description="sha256 of each file of the bundle, by path.")
     basis: Literal["measured", "emulated"] = Field(
         "measured", description="emulated: under qemu, where no time means anything; times are dropped when it is read."
     )

@@ -44,12 +44,7 @@ class OnnxRuntimeEngine:
     ) -> None:
         del precision  # the file itself says all
         ort = _import()
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        options.enable_mem_pattern = False  # one plan a shape is kept for ever, and every length is a shape
-        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+        options = self.options(ort, threads)
         try:
             self.session = ort.InferenceSession(str(model_path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
@@ -71,6 +66,16 @@ class OnnxRuntimeEngine:
         self._call = self.session.run
         self._shrink = ort.RunOptions()
         self._shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+
+    def options(self, ort: Any, threads: int) -> Any:
+        """The session's options; ``ort``: the package."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        options.enable_mem_pattern = False  # one plan a shape is kept for ever, and every length is a shape
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+        return options
 
     def run(self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """int64 (B, T) twice -> float32, (B, C), (B, D) or (B, T, C). Raises ``EngineError``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -71,6 +71,7 @@ class OpenVinoEngine:
     # Each shape gets buffers and kernels of its own, kept as long as 5,000 fit. Over phrases of 4 to 44 tokens the 95th
     # percentile of a 3-layer model was 9.3 ms as they come and 3.8 padded to multiples of 16, the median 1.8 and 1.5.
     length_step = 16
+    extra: ClassVar[dict[str, Any]] = {}  # settings of a subclass
 
     def __init__(
         self,
@@ -86,6 +87,7 @@ class OpenVinoEngine:
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": threads,
+            **self.extra,
         }
         if precision not in SIXTEEN_BITS:
             settings["INFERENCE_PRECISION_HINT"] = "f32"
