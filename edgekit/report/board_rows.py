@@ -10,6 +10,7 @@ from edgekit.report import figures as f
 from edgekit.report.boards import label, shown
 
 UNTIMED = "emulated: no timing"
+BUSY = 0.25  # load over processors, as in `edgekit profile --compare`
 _VIA = {"local": "on the machine itself", "ssh": "over ssh", "browser": "in a browser"}
 
 
@@ -189,6 +190,14 @@ def warning(board: dict[str, Any]) -> str:
     if board["of"] == "unknown" and not board["made"]:
         return "This profile does not say which version of the bundle it measured."
     return ""
+
+
+def busy(board: dict[str, Any]) -> str:
+    """That others used the processors when the measurement began, in a sentence; empty where nothing says so."""
+    load, cpus = board["environment"].get("load_average"), board["environment"].get("cpus")
+    if not board["timed"] or not isinstance(load, list) or not load or not cpus or load[0] <= BUSY * cpus:
+        return ""
+    return f"The machine was busy (load {load[0]:.1f} on {cpus} processors): at rest it may be faster."
 
 
 def golden(board: dict[str, Any]) -> str:

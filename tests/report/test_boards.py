@@ -129,6 +129,13 @@ def test_bounds_of_time_and_memory_are_judged_on_each_board(small_bundle: Path) 
     assert "emulated: no timing" in rows[2]["found"]
 
 
+def test_a_busy_machine_is_told(small_bundle: Path) -> None:
+    for load, told in ((7.5, True), (0.5, False)):
+        board = profile(small_bundle, environment={"cpu": "N100", "cpus": 4, "load_average": [load, 1.0, 1.0]})
+        for shown in forms([read(small_bundle, [board])]):
+            assert ("The machine was busy (load 7.5 on 4 processors)" in shown) == told
+
+
 def test_two_boards_of_one_name_are_told_apart(small_bundle: Path) -> None:
     titles = [board["title"] for board in read(small_bundle, [profile(small_bundle)] * 2)["boards"]]
     assert titles == ["pi5", "pi5 (2)"]
