@@ -10,6 +10,7 @@ from edgekit.report import figures as f
 from edgekit.report.boards import label, shown
 
 UNTIMED = "emulated: no timing"
+BUSY = 0.25  # load over processors, as in `edgekit profile --compare`
 _VIA = {"local": "on the machine itself", "ssh": "over ssh", "browser": "in a browser"}
 
 
@@ -78,14 +79,17 @@ def cost_rows(board: dict[str, Any]) -> list[dict[str, str]]:
 
 def part_rows(board: dict[str, Any]) -> list[dict[str, str]]:
     """Heading -> cell for each combination: the median time of each part of an inference."""
-    return _columns(board, _PARTS)
+    return _columns(board, _PARTS, missing=f.DASH)  # a text is not decoded
 
 
-def _columns(board: dict[str, Any], wanted: Sequence[Any]) -> list[dict[str, str]]:
+def _columns(board: dict[str, Any], wanted: Sequence[Any], missing: str = "not measured") -> list[dict[str, str]]:
     asked = [one for one in wanted if any(row.get(one[1]) is not None for row in board["rows"])]
     if not asked:
         return []
-    return [{**_what(row), **{name: f.told(show(row.get(key))) for name, key, show in asked}} for row in board["rows"]]
+    return [
+        {**_what(row), **{name: show(row[key]) if row.get(key) is not None else missing for name, key, show in asked}}
+        for row in board["rows"]
+    ]
 
 
 def unmeasured(board: dict[str, Any]) -> str:
@@ -188,6 +192,14 @@ def warning(board: dict[str, Any]) -> str:
     return ""
 
 
+def busy(board: dict[str, Any]) -> str:
+    """That others used the processors when the measurement began, in a sentence; empty where nothing says so."""
+    load, cpus = board["environment"].get("load_average"), board["environment"].get("cpus")
+    if not board["timed"] or not isinstance(load, list) or not load or not cpus or load[0] <= BUSY * cpus:
+        return ""
+    return f"The machine was busy (load {load[0]:.1f} on {cpus} processors): at rest it may be faster."
+
+
 def golden(board: dict[str, Any]) -> str:
     """Whether the bundle answered as recorded on that board."""
     found = board["verified"]
@@ -218,7 +230,7 @@ def ran(row: dict[str, Any]) -> str:
 def chosen(board: dict[str, Any]) -> str:
     """What did best there and why, in a sentence; empty where the profile says no reason."""
     why = str(board["choice"].get("why") or "")
-    return f"Did best there: {ran({**board['best'], **board['choice']})}, {why}." if why else ""
+    return f"Did best there: {ran({**board['best'], **board['choice'], 'tower': None})}, {why}." if why else ""
 
 
 def given(row: dict[str, Any]) -> str:

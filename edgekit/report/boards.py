@@ -26,12 +26,15 @@ _TIMED = (
 _SAID = ("basis", "board", "created", "bundle_sha256")
 
 
-def boards(profiles: Iterable[dict[str, Any]], sha256: str) -> list[dict[str, Any]]:
-    """A board for each profile of the published schema. ``sha256``: of the bundle's manifest.json."""
-    return [board(one, sha256) for one in profiles]
+def boards(profiles: Iterable[dict[str, Any]], sha256: str, models: dict[str, str]) -> list[dict[str, Any]]:
+    """A board for each profile of the published schema.
+
+    ``sha256``: of the bundle's manifest.json; ``models``: path -> sha256 of its model files.
+    """
+    return [board(one, sha256, models) for one in profiles]
 
 
-def board(profile: dict[str, Any], sha256: str) -> dict[str, Any]:
+def board(profile: dict[str, Any], sha256: str, models: dict[str, str]) -> dict[str, Any]:
     """One profile: ``title``, ``via`` (local, ssh, browser), ``basis``, ``of`` (same, other, unknown), ``rows``, ...
 
     Of a profile with basis "emulated" everything that is a time, or follows from one, is left out.
@@ -52,7 +55,7 @@ def board(profile: dict[str, Any], sha256: str) -> dict[str, Any]:
         ),
         "via": target.partition(":")[0],  # the address of somebody's board is nobody else's business
         "bundle": Path(str(profile.get("bundle") or "")).name,
-        "of": _whose(profile, sha256),
+        "of": _whose(profile, sha256, models),
         "environment": environment if timed else {k: v for k, v in environment.items() if k not in _MOVING},
         "verified": _dict(profile.get("verified")),
         "rows": rows,
@@ -76,7 +79,7 @@ def made_here(environment: dict[str, Any], profiles: Sequence[dict[str, Any]], s
         rss = one.get("rss_bytes")
         rows.append({**one, "rss_mb": rss / 1e6 if isinstance(rss, int | float) else None})
     profile = {"environment": environment, "rows": rows, "choice": profiles[0], "bundle_sha256": sha256}
-    found = board(profile, sha256)
+    found = board(profile, sha256, {})
     return [{**found, "made": True, "title": f"{found['title']}, when made"}]
 
 
@@ -131,9 +134,12 @@ def _row(row: dict[str, Any], timed: bool) -> dict[str, Any]:
     return kept
 
 
-def _whose(profile: dict[str, Any], sha256: str) -> str:
-    given = profile.get("bundle_sha256")
-    return "unknown" if not given else "same" if given == sha256 else "other"
+def _whose(profile: dict[str, Any], sha256: str, models: dict[str, str]) -> str:
+    """Signing or a new release changes the manifest and no model file: what was measured is still this."""
+    given, files = profile.get("bundle_sha256"), _dict(profile.get("files"))
+    if given == sha256 or (models and all(files.get(path) == one for path, one in models.items())):
+        return "same"
+    return "other" if given or files else "unknown"
 
 
 def _unnamed(target: str) -> str:

@@ -47,7 +47,10 @@ def read(path: str | Path, profiles: Iterable[dict[str, Any]] = ()) -> dict[str,
         "environment": manifest.environment,
         "profiles": [{k: v for k, v in one.items() if k != "samples_ms"} for one in manifest.profiles],
         "boards": boards.distinct(
-            [*boards.made_here(manifest.environment, manifest.profiles, sha256), *boards.boards(profiles, sha256)]
+            [
+                *boards.made_here(manifest.environment, manifest.profiles, sha256),
+                *boards.boards(profiles, sha256, _model_files(bundle)),
+            ]
         ),
         "prompts": prompts(bundle),
         "golden": {"tolerances": _dicts(manifest.golden.get("tolerances"))},
@@ -143,6 +146,11 @@ def sensitivity(stages: Sequence[StageRecord]) -> dict[str, list[dict[str, Any]]
 
 def _sha256(bundle: Bundle) -> str:
     return hashlib.sha256((bundle.root / "manifest.json").read_bytes()).hexdigest()
+
+
+def _model_files(bundle: Bundle) -> dict[str, str]:
+    paths = {path for model in bundle.manifest.models for path in (model.path, *model.parts)}
+    return {entry.path: entry.sha256 for entry in bundle.manifest.files if entry.path in paths}
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:

@@ -52,7 +52,7 @@ def _environment() -> Environment:
         *(basis.machine, basis.basis_rows, basis.stage_basis, basis.budget_basis, words.sections),
         *(board_rows.summary_rows, board_rows.latency_rows, board_rows.cost_rows, board_rows.operator_rows),
         *(board_rows.bound_rows, board_rows.memory_bars, board_rows.told_basis, board_rows.warning, board_rows.chosen),
-        *(board_rows.providers, board_rows.unmeasured, board_rows.part_rows, board_rows.answers),
+        *(board_rows.providers, board_rows.unmeasured, board_rows.part_rows, board_rows.answers, board_rows.busy),
     ):
         found.globals[function.__name__] = function
     return found
@@ -82,7 +82,7 @@ def board_chart(found: Sequence[dict[str, Any]]) -> charts.Chart:
         for one in found
         if one["of"] != "other"
     ]
-    return charts.chart("Latency p50, the best file of each board", rows)
+    return charts.chart("Latency p50, file and input of each board as in the table", rows)
 
 
 def hills_of(board: dict[str, Any]) -> list[histogram.Histogram]:

@@ -27,6 +27,7 @@ def _board(board: dict[str, Any]) -> list[str]:
     note = "" if board["timed"] else f" ({rows.UNTIMED})"
     found = [f"### {text(board['title'])}{note}", text(rows.told_basis(board))]
     found += [f"**{text(rows.warning(board))}**"] if rows.warning(board) else []
+    found += [f"**{rows.busy(board)}**"] if rows.busy(board) else []
     found += [rows.answers(board)] if rows.answers(board) else []
     found += [text(rows.chosen(board))] if rows.chosen(board) else []
     found += [

@@ -87,6 +87,13 @@ def test_profiles_of_other_bundles_say_so_and_count_for_nothing(small_bundle: Pa
     assert all("does not say which version" in shown for shown in forms([read(small_bundle, [unnamed])]))
 
 
+def test_a_new_manifest_over_the_same_models_is_the_same_bundle(small_bundle: Path) -> None:
+    files = {one.path: one.sha256 for one in open_bundle(small_bundle).manifest.files}
+    signed = profile(small_bundle, bundle_sha256="2" * 64, files=files)
+    changed = {**signed, "files": files | {"models/fp32.onnx": "3" * 64}}
+    assert [one["of"] for one in read(small_bundle, [signed, changed])["boards"]] == ["same", "other"]
+
+
 def test_each_profile_goes_to_its_own_bundle(small_bundle: Path, tmp_path: Path) -> None:
     bundle = open_bundle(small_bundle)
     second = tmp_path / "second.edge"
@@ -120,6 +127,13 @@ def test_bounds_of_time_and_memory_are_judged_on_each_board(small_bundle: Path) 
         *(("rss<=60MB", board, "missed") for board in ("pi5", "pi4", "pixel7")),
     ]  # fmt: skip
     assert "emulated: no timing" in rows[2]["found"]
+
+
+def test_a_busy_machine_is_told(small_bundle: Path) -> None:
+    for load, told in ((7.5, True), (0.5, False)):
+        board = profile(small_bundle, environment={"cpu": "N100", "cpus": 4, "load_average": [load, 1.0, 1.0]})
+        for shown in forms([read(small_bundle, [board])]):
+            assert ("The machine was busy (load 7.5 on 4 processors)" in shown) == told
 
 
 def test_two_boards_of_one_name_are_told_apart(small_bundle: Path) -> None:
