@@ -156,10 +156,13 @@ class SshBoard:
 
 
 def _children(pid: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
+    """By their own word: /proc/PID/task/PID/children may miss some while others exit."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):
+            if f"\nPPid:\t{pid}\n" in status.read_text(errors="replace"):
+                found.append(int(status.parent.name))
+    return found
 
 
 def _kill_tree(pid: int) -> None:
