@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from edgekit.report import charts, figures
+from edgekit.report import charts, figures, ladder
 from edgekit.report.candidates import candidate_rows
 from edgekit.report.dual import asked, retrieval_rows, tower_rows
 from edgekit.report.engines import engine_rows, parity_rows
@@ -24,7 +24,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.globals.update(f=figures, plain=plain, charts=charts, keys=_keys)
+    found.globals.update(f=figures, plain=plain, charts=charts, ladders=ladder, keys=_keys)
     found.globals.update(candidate_rows=candidate_rows, engine_rows=engine_rows, parity_rows=parity_rows)
     found.globals.update(asked=asked, retrieval_rows=retrieval_rows, tower_rows=tower_rows)
     return found

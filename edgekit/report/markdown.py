@@ -9,6 +9,7 @@ from edgekit.report import figures as f
 from edgekit.report.candidates import candidate_rows
 from edgekit.report.dual import asked, retrieval_rows, tower_rows
 from edgekit.report.engines import engine_rows, parity_rows
+from edgekit.report.ladder import ladder_rows
 
 
 def markdown(bundles: Sequence[dict[str, Any]]) -> str:
@@ -19,6 +20,8 @@ def markdown(bundles: Sequence[dict[str, Any]]) -> str:
 
 def _one(data: dict[str, Any]) -> str:
     sections = [f"# {_text(data['name'])}", _budget(data["budget"]), "## What each stage did", stage_table(data)]
+    if data["ladder"]:
+        sections += ["## Ladder", _dicts(ladder_rows(data["ladder"]))]
     retrieval, towers = retrieval_rows(data["stages"]), tower_rows(data)
     if retrieval:
         sections += ["## Retrieval", _dicts(retrieval)]

@@ -41,6 +41,7 @@ def load(
     check_hashes: bool = True,
     check_golden: bool = True,
     *,
+    rung: str | None = None,
     trusted_keys: Sequence[TrustedKey] | None = None,
     minimum_release: int | None = None,
 ) -> Model | DualModel:
@@ -50,7 +51,8 @@ def load(
     fastest here: by the bundle's own profile of such a machine, else by a calibration (2 s at most, remembered in the
     cache), else by the manifest's order. One that is missing, does not load or fails its golden vectors is passed
     over with one ``EdgekitWarning``; the model's ``engine`` and ``file`` say what serves. A named ``engine`` (its first
-    file) or ``file`` (a model file's path in the bundle) is taken, or the error raised.
+    file) or ``file`` (a model file's path in the bundle) is taken, or the error raised. ``rung``: of a ladder, the rung
+    to load, by its name; None is its first, the most accurate.
 
     ``check_hashes`` costs a few ms a 10 MB; without it, names and sizes are still checked. ``check_golden`` runs a few
     golden examples, a few ms.
@@ -64,7 +66,7 @@ def load(
     """
     threads = thread_count(threads)
     bundle = open_bundle(path, check_hashes, trusted_keys=trusted_keys, minimum_release=minimum_release)
-    offered = offer(bundle, engine, file)
+    offered = offer(bundle, engine, file, rung)
     golden = golden_of(bundle) if check_golden else None
     if engine != "auto" or file is not None:
         return _serve(bundle, offered, offered.ready[0], threads, golden)
