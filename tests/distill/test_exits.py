@@ -80,13 +80,13 @@ def test_every_exit_learns_from_the_teacher(tiny_encoder: Path, student: Encoder
     assert early.weight.grad is not None and early.weight.grad.abs().sum() > 0
     assert student.layers[1].up.weight.grad.abs().sum() < 1e-3, "the end answers as the teacher does: nothing to learn"
     before = float(loss.detach())
-    optimizer = torch.optim.AdamW(student.parameters(), 1e-3)
-    for _ in range(20):
+    optimizer = torch.optim.AdamW(student.exits.parameters(), 1e-2)
+    for _ in range(40):
         optimizer.zero_grad()
         loss = objective(collate(tokens, np.arange(len(TEXTS))))
         loss.backward()
         optimizer.step()
-    assert float(loss.detach()) < before / 4
+    assert float(loss.detach()) < before / 2
 
 
 def test_layers_are_dropped_in_training_alone(student: Encoder, batch: Batch) -> None:
