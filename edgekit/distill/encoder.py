@@ -156,7 +156,7 @@ class Layer(nn.Module):
 class Exit(nn.Module):
     """What reads an answer from hidden states of one depth: the pooler and the classifier, where the task has them.
 
-    An exit with both of its own is DeeBERT's off-ramp (Xin et al. 2020, section 3).
+    An exit with both of its own is DeeBERT's off-ramp (Xin et al. 2020).
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -170,8 +170,8 @@ class Encoder(PreTrainedModel):
 
     ``forward(input_ids, attention_mask)``: int64 (B, T), 1 for a token and 0 for padding; float output as in
     :class:`States`. Saves and reloads any pruned shape with ``save_pretrained`` / ``from_pretrained``.
-    ``layer_drop``: in training, the chance that a text skips a layer (LayerDrop, Fan et al. 2020, section 3.1, drawn
-    for each text as in stochastic depth, Huang et al. 2016), so that none leans on the layer before it.
+    ``layer_drop``: in training, the chance that a text skips a layer (LayerDrop, Fan et al. 2020, drawn for each text as
+    in stochastic depth, Huang et al. 2016), so that none leans on the layer before it.
     """
 
     config_class = EncoderConfig

@@ -29,8 +29,8 @@ from edgekit.recipe.stages import DistillConfig, LossWeights, Training
 class DistillObjective(Objective):
     """The weighted sum of the recipe's losses against cached teacher answers.
 
-    Of a student with exits the losses of the answers are added up over all exits, as Schwartz et al. 2020 (section 3)
-    train theirs; here each follows the teacher, as in DynaBERT (Hou et al. 2020, section 2.2), and not labels alone.
+    Of a student with exits the losses of the answers are added up over all exits, as Schwartz et al. 2020 train
+    theirs; here each follows the teacher, as in DynaBERT (Hou et al. 2020), and not labels alone.
     Losses of hidden states and attention are the full depth's: an exit's layers serve those above them too.
     """
 
