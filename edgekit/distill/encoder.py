@@ -170,8 +170,8 @@ class Encoder(PreTrainedModel):
 
     ``forward(input_ids, attention_mask)``: int64 (B, T), 1 for a token and 0 for padding; float output as in
     :class:`States`. Saves and reloads any pruned shape with ``save_pretrained`` / ``from_pretrained``.
-    ``layer_drop``: in training, the chance that a text skips a layer (LayerDrop, Fan et al. 2020, drawn for each text as
-    in stochastic depth, Huang et al. 2016), so that none leans on the layer before it.
+    ``layer_drop``: in training, the chance that a text skips a layer (LayerDrop, Fan et al. 2020, drawn for each text
+    as in stochastic depth, Huang et al. 2016), so that none leans on the layer before it.
     """
 
     config_class = EncoderConfig
