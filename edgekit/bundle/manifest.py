@@ -54,7 +54,7 @@ def parse(data: bytes, where: str = NAME) -> Manifest:
     if len(listed) != len(manifest.files):
         raise BundleError(f"{where}: files", expected="each path once, capitals aside")
     needed = ["tokenizer.json"] if manifest.needs_tokenizer else []
-    needed += [path for model in manifest.models for path in (model.path, *model.parts)]
+    needed += [path for model in manifest.every_model for path in (model.path, *model.parts)]
     if manifest.golden:
         needed.append("golden.safetensors")
     paths = {entry.path for entry in manifest.files}

@@ -112,6 +112,28 @@ class ModelFile(Record):
 
 
 @dataclass(frozen=True)
+class RungRecord(Record):
+    """One depth of a ladder, which a stream may go down to.
+
+    ``metric`` to ``agreement``: of its fastest file on the test part, as in :class:`StageRecord`. ``size_bytes``: of
+    that file with its parts; ``p50_ms``: text to answer, all files of the bundle in turns. ``models``: by preference;
+    none for the first rung, whose files are the manifest's own.
+    """
+
+    name: str
+    layers: int
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    agreement: float
+    size_bytes: int
+    p50_ms: float
+    models: list[ModelFile] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class TaskSpec(Record):
     """What the model answers and how text becomes tokens.
 
@@ -189,13 +211,15 @@ class Manifest(Record):
     parity: list[dict[str, Any]] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
     release: int = field(default=0, metadata=SPARE)
+    ladder: list[RungRecord] = field(default_factory=list, metadata=SPARE)
 
     def __post_init__(self) -> None:
+        self._check_ladder()
         if not 0 <= self.release < 1 << 63:
             raise InputError("release", found=str(self.release)[:40], expected="0 or more, below 2^63")
         if not self.models:
             raise InputError("models", found="none", expected="at least one model file")
-        for model in self.models:
+        for model in self.every_model:
             if bool(model.towers) != (self.task.task == "clip"):
                 raise InputError(
                     f"models: towers of {model.path!r:.80}",
@@ -203,7 +227,34 @@ class Manifest(Record):
                     expected="image, and perhaps text" if not model.towers else f"none for {self.task.task}",
                 )
 
+    def _check_ladder(self) -> None:
+        if not self.ladder:
+            return
+        names = [rung.name for rung in self.ladder]
+        if len(names) < 2 or len(set(names)) < len(names):
+            raise InputError("ladder", found=f"rungs {names!r:.80}", expected="two or more, each with its own name")
+        if self.ladder[0].models:
+            raise InputError("ladder: models of the first rung", found="some", expected="none: they are models")
+        for rung in self.ladder[1:]:
+            if not rung.models:
+                raise InputError(f"ladder: models of rung {rung.name!r:.80}", found="none", expected="one or more")
+        paths = [model.path for model in self.every_model]
+        if len(set(paths)) < len(paths):
+            raise InputError("ladder: models", found="a path twice", expected="each model file in one rung")
+
+    @property
+    def every_model(self) -> list[ModelFile]:
+        """The model files of all rungs, the first's before the others'. Without a ladder: ``models``."""
+        return [*self.models, *(model for rung in self.ladder for model in rung.models)]
+
+    def rung(self, name: str) -> list[ModelFile]:
+        """The model files of rung ``name``, by preference. Raises :class:`InputError` for one that there is not."""
+        for rung in self.ladder:
+            if rung.name == name:
+                return rung.models or self.models
+        raise InputError("rung", found=repr(name)[:80], expected=", ".join(r.name for r in self.ladder) or "no ladder")
+
     @property
     def needs_tokenizer(self) -> bool:
         """Whether any model file takes texts. A dual encoder whose text towers are all left out does not."""
-        return self.task.task != "clip" or any("text" in model.towers for model in self.models)
+        return self.task.task != "clip" or any("text" in model.towers for model in self.every_model)

@@ -22,7 +22,7 @@ from edgekit.recipe.stages import Training
 _PROBED_STEPS = 3
 _TRAINED = ("teach", "distill", "prune", "qat")
 # As seen on 2 cores for a student of 3 layers.
-_FIXED_S = {"vocabulary": 5.0, "export": 10.0, "quantize": 60.0}
+_FIXED_S = {"vocabulary": 5.0, "truncate": 1.0, "export": 10.0, "quantize": 60.0}
 _GATE_S = 30.0  # as seen: answers to the held-out parts and timing in turns
 
 
@@ -85,7 +85,7 @@ def _cost(name: str, context: Context, rate: tuple[float, int] | None) -> tuple[
     a_second, layers = rate
     share = 1.0
     if name != "teach":
-        share = (recipe.student.layers or math.ceil(layers / 2)) / layers
+        share = (recipe.student_layers or math.ceil(layers / 2)) / layers
     from edgekit.distill.loop import epochs_for
     from edgekit.distill.settings import loop_config
 

@@ -18,6 +18,7 @@ class Packed:
 
     ``source``: the folder whose files go into the bundle: ``folder``, unless the recipe packs it otherwise.
     ``failed``: why its gate refused it, for files that are packed all the same (``keep: failed``).
+    ``rung``: of a ladder's lower rung, its depth.
     """
 
     path: str
@@ -27,6 +28,7 @@ class Packed:
     fp32: Path
     source: Path
     failed: str = ""
+    rung: str = ""
 
     def sources(self) -> dict[str, Path]:
         """Names in the bundle of all files that it consists of, and where they lie now."""
@@ -43,29 +45,40 @@ class Packed:
 def to_pack(context: Context, work: Path) -> list[Packed]:
     """Every engine and precision of the recipe whose stage stayed; of an engine that kept none, its fp32.
 
-    With ``keep: failed`` those that missed their bound too, marked. ``work``: an empty folder for files made now.
+    With ``keep: failed`` those that missed their bound too, marked. The rungs of a ladder come after the model itself,
+    each with its own. ``work``: an empty folder for files made now.
     """
     recipe = context.recipe
-    found = []
-    for engine in dict.fromkeys(recipe.engines):
-        mine = [one for precision in recipe.precision if (one := _file(context, engine, precision))]
-        if not any(not one.failed for one in mine) and (plain := _file(context, engine, "fp32")) and not plain.failed:
-            context.progress.say(
-                f"pack: no {', '.join(recipe.precision)} stayed for {engine}, so it gets its fp32 file"
-            )
-            mine.append(plain)
-        found += mine
+    found = _of_rung(context, "")
     if not any(not one.failed for one in found):
         context.progress.say("pack: nothing stayed for the engines asked for, so the bundle holds ONNX in fp32")
         plain = _file(context, "onnxruntime", "fp32")
         assert plain is not None, "export is required"
         found.append(plain)
+    for depth in recipe.ladder[1:]:
+        found += _of_rung(context, str(depth))
     sources = families.to_pack(recipe, [(one.folder, one.fp32) for one in found], work, context.progress)
     return [replace(one, source=source) for one, source in zip(found, sources, strict=True)]
 
 
-def _file(context: Context, engine: str, precision: str) -> Packed | None:
-    stage, export = file_stage(engine, precision), file_stage(engine, "fp32")
+def _of_rung(context: Context, rung: str) -> list[Packed]:
+    recipe = context.recipe
+    found = []
+    for engine in dict.fromkeys(recipe.engines):
+        mine = [one for precision in recipe.precision if (one := _file(context, engine, precision, rung))]
+        plain = _file(context, engine, "fp32", rung)
+        if not any(not one.failed for one in mine) and plain and not plain.failed:
+            of = f" of the rung of {rung} layers" if rung else ""
+            context.progress.say(
+                f"pack: no {', '.join(recipe.precision)}{of} stayed for {engine}, so it gets its fp32 file"
+            )
+            mine.append(plain)
+        found += mine
+    return found
+
+
+def _file(context: Context, engine: str, precision: str, rung: str = "") -> Packed | None:
+    stage, export = file_stage(engine, precision, rung), file_stage(engine, "fp32", rung)
     folder, failed = context.kept.get(stage), ""
     if folder is None and context.recipe.keep == "failed" and stage in context.missed:
         folder, failed = context.missed[stage]
@@ -75,4 +88,5 @@ def _file(context: Context, engine: str, precision: str) -> Packed | None:
     about = artifact.read(folder)
     suffix = (".image" if about.towers else "") + Path(about.files[0]).suffix
     name = f"{precision}-tflite-runtime" if engine == "tflite-runtime" else precision
-    return Packed(f"models/{name}{suffix}", engine, precision, folder, fp32, folder, failed)
+    path = f"models/{rung}/{name}{suffix}" if rung else f"models/{name}{suffix}"
+    return Packed(path, engine, precision, folder, fp32, folder, failed, rung)

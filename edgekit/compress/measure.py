@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.bundle import StageRecord, open_bundle
+from edgekit.bundle.records import RungRecord
 from edgekit.compress.files import Packed
 from edgekit.compress.gate import WARMUP, Gate, timed_examples
+from edgekit.compress.ladder import rungs
 from edgekit.compress.stage import Context
 from edgekit.devices import environment
 from edgekit.devices.memory import model_rss_bytes
@@ -25,13 +27,17 @@ ROUNDS = 6
 
 @dataclass(frozen=True)
 class Measured:
-    """``order``: paths of the files, those that missed a bound last, the fastest first; ``record`` is of the first."""
+    """``order``: paths of the files, those that missed a bound last, the fastest first; ``record`` is of the first.
+
+    Of a ladder, each rung's files stand together, the first rung's before the others'.
+    """
 
     order: list[str]
     record: StageRecord
     profiles: list[dict[str, Any]]
     parity: list[dict[str, Any]]
     sizes: dict[str, int]  # bytes of the bundle with this engine's files alone
+    ladder: list[RungRecord]
 
 
 def measure(context: Context, bundle: Path, files: list[Packed]) -> Measured:
@@ -66,12 +72,15 @@ def measure(context: Context, bundle: Path, files: list[Packed]) -> Measured:
         )
     _add_device(context, files, examples, profiles)
     profiles.sort(key=lambda row: float(_deciding(row)["p50_ms"]))
-    bad = {one.path for one in files if one.failed}
-    order = sorted((row["file"] for row in profiles), key=lambda path: path in bad)
+    places = {one.path: (list(dict.fromkeys(f.rung for f in files)).index(one.rung), bool(one.failed)) for one in files}
+    order = sorted((row["file"] for row in profiles), key=places.__getitem__)
     sizes = _sizes(bundle, files)
     first = next(one for one in files if one.path == order[0])
     mine = next(row for row in profiles if row["file"] == first.path)
-    return Measured(order, _record(gate, first, mine, sizes), profiles, _matrix(gate, files), sizes)
+    entries = open_bundle(bundle, check_hashes=False).manifest.files
+    ladder = rungs(gate, files, order, profiles, entries) if recipe.ladder else []
+    matrix = _matrix(gate, [one for one in files if not one.rung])  # a rung answers otherwise, as it is meant to
+    return Measured(order, _record(gate, first, mine, sizes), profiles, matrix, sizes, ladder)
 
 
 def _add_device(context: Context, files: list[Packed], examples: list[Any], profiles: list[dict[str, Any]]) -> None:

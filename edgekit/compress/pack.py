@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import __version__
-from edgekit.bundle import Manifest, StageRecord, write
+from edgekit.bundle import Manifest, ModelFile, StageRecord, write
 from edgekit.compress.files import Packed, to_pack
 from edgekit.compress.measure import budget, measure
 from edgekit.compress.stage import Context
@@ -81,7 +81,10 @@ def _write(
 def _with_results(
     context: Context, manifest: Manifest, files: dict[str, Path | bytes], packed: list[Packed], output: Path
 ) -> Manifest:
-    """The manifest with its last stage, profiles, parity and budget, measured on a trial copy of the bundle."""
+    """The manifest with its last stage, profiles, parity, ladder and budget, measured on a trial copy of the bundle.
+
+    The trial knows no rungs: all files are measured alike.
+    """
     began = time.perf_counter()
     trial = output.with_name(f".{output.name}.trial")
     try:
@@ -93,12 +96,17 @@ def _with_results(
     return replace(
         manifest,
         golden={**manifest.golden, "tolerances": [*manifest.golden["tolerances"], *measured]},
-        models=sorted(manifest.models, key=lambda model: found.order.index(model.path)),
+        models=sorted(_of_first_rung(manifest, packed), key=lambda model: found.order.index(model.path)),
+        ladder=found.ladder,
         stages=[*manifest.stages, replace(found.record, seconds=round(time.perf_counter() - began, 1))],
         profiles=found.profiles,
         parity=found.parity,
         budget=budget(context, found, manifest.teacher),
     )
+
+
+def _of_first_rung(manifest: Manifest, packed: list[Packed]) -> list[ModelFile]:
+    return [model for model, one in zip(manifest.models, packed, strict=True) if not one.rung]
 
 
 def _licence_page(licences: list[dict[str, Any]]) -> str:

@@ -11,6 +11,7 @@ from edgekit.compress.device import Device
 from edgekit.compress.stage import Context, Stage, Work
 from edgekit.distill import families
 from edgekit.distill.foreign import is_foreign
+from edgekit.errors import RecipeError
 from edgekit.evaluate import metric_name
 from edgekit.recipe import Recipe
 from edgekit.recipe.schema import NEW
@@ -33,7 +34,7 @@ def stages_of(recipe: Recipe, device: str = "") -> list[Stage]:
     distill = settings.distill.model_dump()
     losses = distill["pair_losses" if recipe.task == families.DUAL else "losses"]
     follow = {"losses": losses, "temperature": distill["temperature"], "limit": distill["max_examples"]}
-    follow["reinforced"] = distill["reinforced"]
+    follow["reinforced"], follow["layer_drop"] = distill["reinforced"], distill["layer_drop"]
     code = ("distill", "evaluate", "runtimes")
     stages = [
         Stage(
@@ -64,9 +65,15 @@ def stages_of(recipe: Recipe, device: str = "") -> list[Stage]:
             "distill",
             "train a student of fewer layers",
             _distill,
-            {**training, "student": recipe.student.model_dump(), "distill": _part(settings.distill)},
+            {
+                **training,
+                "student": recipe.student.model_dump(),
+                "distill": _part(settings.distill),
+                "ladder": recipe.ladder,
+            },
             code,
             settings.distill.gate,
+            required=bool(recipe.ladder),  # its rungs are what pays
             shared=True,
         ),
         Stage(
@@ -89,24 +96,59 @@ def stages_of(recipe: Recipe, device: str = "") -> list[Stage]:
         ),
     ]
     without = families.left_out(recipe)
+    if recipe.ladder and "distill" in without:
+        raise RecipeError(
+            "ladder", found=recipe.ladder, expected="a BERT, DistilBERT or RoBERTa, whose students are trained here"
+        )
     stages = [s for s in stages if (recipe.enabled(s.name) or s.required) and s.name not in without]
-    return [*stages, *_engine_stages(recipe, shape, {"device": device} if device else {})]
+    stages += _rungs(recipe)
+    for rung in ["", *map(str, recipe.ladder[1:])]:
+        stages += _engine_stages(recipe, shape, {"device": device} if device else {}, rung)
+    return stages
 
 
-def file_stage(engine: str, precision: str) -> str:
-    """The stage whose result is the file of ``engine`` in ``precision``; onnxruntime and w8a8 go without saying."""
+def file_stage(engine: str, precision: str, rung: str = "") -> str:
+    """The stage whose result is the file of ``engine`` in ``precision``; onnxruntime and w8a8 go without saying.
+
+    ``rung``: of a ladder's lower rung, its depth.
+    """
     parts = ["export" if precision == "fp32" else "quantize"]
     parts += [engine] if engine != "onnxruntime" else []
     parts += [precision] if precision not in ("fp32", "w8a8") else []
-    return "-".join(parts)
+    return "-".join([*parts, rung] if rung else parts)
 
 
-def _engine_stages(recipe: Recipe, shape: dict[str, Any], timed: dict[str, Any]) -> list[Stage]:
-    """Export and quantize for each engine. ONNX is always made: OpenVINO may be converted from it."""
+def rung_stage(depth: int | str) -> str:
+    """The stage whose result is a ladder's rung of ``depth`` layers, in torch."""
+    return f"truncate-{depth}"
+
+
+def _rungs(recipe: Recipe) -> list[Stage]:
+    """The student of a ladder cut at each depth: branches, but for the whole depth, which is the model from then on."""
+    return [
+        Stage(
+            rung_stage(depth),
+            "the whole depth of the ladder's student" if depth == recipe.ladder[0] else "its first layers, as a rung",
+            partial(_truncate, depth),
+            {"depth": depth, "ladder": recipe.ladder},
+            ("distill",),
+            recipe.stages.truncate.gate,
+            required=depth == recipe.ladder[0],
+            start=None if depth == recipe.ladder[0] else "",
+        )
+        for depth in reversed(recipe.ladder)
+    ]
+
+
+def _engine_stages(recipe: Recipe, shape: dict[str, Any], timed: dict[str, Any], rung: str) -> list[Stage]:
+    """Export and quantize for each engine. ONNX is always made: OpenVINO may be converted from it.
+
+    ``rung``: a ladder's lower rung, whose stages go on from its torch model; "" is the model itself.
+    """
     settings = recipe.stages
     stages = []
     for engine in dict.fromkeys(["onnxruntime", *recipe.engines]):
-        export = file_stage(engine, "fp32")
+        export = file_stage(engine, "fp32", rung)
         part = {**shape, "export": _part(settings.export), "engine": engine}
         if engine in ("litert", "tflite-runtime"):
             part["lengths"] = recipe.buckets()
@@ -114,12 +156,12 @@ def _engine_stages(recipe: Recipe, shape: dict[str, Any], timed: dict[str, Any])
             Stage(
                 export,
                 f"torch to {FORMATS[engine]}",
-                partial(_export, engine),
+                partial(_export, engine, rung),
                 part,
                 ("export", "distill"),
                 settings.export.gate,
                 required=engine == "onnxruntime",
-                start="",
+                start=rung_stage(rung) if rung else "",
             )
         )
         if engine not in recipe.engines or not settings.quantize.enabled:
@@ -131,9 +173,9 @@ def _engine_stages(recipe: Recipe, shape: dict[str, Any], timed: dict[str, Any])
             gate = settings.quantize.gate.model_copy(update={"min_speed": slowest})
             stages.append(
                 Stage(
-                    file_stage(engine, precision),
+                    file_stage(engine, precision, rung),
                     f"{precision} for {engine}: the fastest candidate within the bound",
-                    partial(_quantize, precision),
+                    partial(_quantize, precision, rung),
                     {
                         **part,
                         **timed,
@@ -197,7 +239,11 @@ def _recovered(run: Callable[..., dict[str, Any]], work: Work) -> dict[str, Any]
     return run(context.recipe, context.splits, source, followed, work.out, work.scratch, context.progress)
 
 
-def _export(engine: str, work: Work) -> dict[str, Any]:
+def _truncate(depth: int, work: Work) -> dict[str, Any]:
+    return families.truncate(work.context.recipe, depth, _source(work), work.out)
+
+
+def _export(engine: str, rung: str, work: Work) -> dict[str, Any]:
     context = work.context
     config, source = context.recipe.stages.export, _source(work)
     examples = context.splits.validation.spread(EXAMPLES)
@@ -212,25 +258,27 @@ def _export(engine: str, work: Work) -> dict[str, Any]:
     if engine == "openvino":
         from edgekit.export.openvino import export_openvino
 
-        return export_openvino(source, context.kept["export"], work.out, config, examples, context.progress).to_dict()
+        plain = context.kept[file_stage("onnxruntime", "fp32", rung)]
+        return export_openvino(source, plain, work.out, config, examples, context.progress).to_dict()
     from edgekit.export.litert import export_litert
 
     lengths = context.recipe.buckets()
     return export_litert(source, work.out, config, lengths, examples, context.progress, engine).to_dict()
 
 
-def _quantize(precision: str, work: Work) -> dict[str, Any]:
+def _quantize(precision: str, rung: str, work: Work) -> dict[str, Any]:
     from edgekit.compress.judge import judge_for
     from edgekit.quantize import quantize
 
     context = work.context
-    assert context.torch is not None, "export comes before"
+    torch = context.kept[rung_stage(rung)] if rung else context.torch
+    assert torch is not None, "export comes before"
     config = context.recipe.stages.quantize
     calibration = context.splits.train.sample(config.calibration_examples, context.recipe.seed)
     pairless = metric_name(context.recipe.task, context.splits.validation) == "cosine_to_teacher"
     report = quantize(
         _source(work),
-        context.torch,
+        torch,
         work.out,
         config,
         calibration,

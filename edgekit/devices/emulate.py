@@ -96,7 +96,7 @@ def answers(
     root = ready(cpus, progress)
 
     def on(cpu: str) -> list[Answers]:
-        waiting, found = list(bundle.manifest.models), []
+        waiting, found = list(bundle.manifest.every_model), []
         while waiting:
             job = {"bundle": str(bundle.root.resolve()), "files": [model.path for model in waiting], "examples": given}
             told, reason = _run(job, cpu, root)

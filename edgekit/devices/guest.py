@@ -27,7 +27,7 @@ def answers(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
     from edgekit.runtimes.load import load_file
 
     bundle = open_bundle(job["bundle"], check_hashes=False)
-    models = {model.path: model for model in bundle.manifest.models}
+    models = {model.path: model for model in bundle.manifest.every_model}
     examples = [from_json(one) for one in job["examples"]]
     for file in job["files"]:
         try:

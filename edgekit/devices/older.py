@@ -71,7 +71,7 @@ def measure(
     if isinstance(environment, str):
         return dict.fromkeys(choices, environment)
     found: dict[Choice, dict[str, list[Floats]] | str] = {}
-    models = {model.path: model for model in bundle.manifest.models}
+    models = {model.path: model for model in bundle.manifest.every_model}
     for engine in dict.fromkeys(choice.engine for choice in choices):
         mine = [choice for choice in choices if choice.engine == engine]
         job = {"bundle": str(bundle.root), "answers": mine, "threads": 1, "held": level}
@@ -103,17 +103,19 @@ def tolerances(path: str | Path, progress: Progress = Silent()) -> list[Toleranc
     golden = golden_of(bundle)
     if golden is None:
         raise BundleError(f"{bundle.root.name}: golden vectors", found="none", expected="some to measure with")
-    offered = offer(bundle)
+    offers = [offer(bundle), *(offer(bundle, rung=rung.name) for rung in bundle.manifest.ladder[1:])]
+    ready = [choice for one in offers for choice in one.ready]
+    models = {model.path: model for model in bundle.manifest.every_model}
     found: list[Tolerance] = []
     wanted = levels()
     handle = progress.start("older instruction sets", len(wanted))
     reasons: dict[str, None] = {}
     for level in wanted:
-        for choice, outputs in measure(bundle, golden, offered.ready, level).items():
+        for choice, outputs in measure(bundle, golden, ready, level).items():
             if isinstance(outputs, str):
                 reasons[f"{choice.engine} on {level}: {outputs}"] = None
             else:
-                model, where = offered.models[choice.file], f"x86_64-{level}"
+                model, where = models[choice.file], f"x86_64-{level}"
                 found += [measured(golden, model, where, given, role) for role, given in outputs.items()]
         progress.advance(handle, note=level)
     progress.finish(handle)

@@ -138,7 +138,7 @@ def profile(
     if not rows:
         listed = "; ".join(f"{one['engine']} ({one['file']}): {one['cause']}" for one in causes)
         raise EngineError(f"nothing of {bundle.root.name} could be measured", found=listed, fix="See `edgekit doctor`.")
-    late = {model.path for model in bundle.manifest.models if model.failed}
+    late = {model.path for model in bundle.manifest.every_model if model.failed}
     choice, endured = best(rows, late), None
     if sustain is not None:
         hard = _hardest(jobs, choice)

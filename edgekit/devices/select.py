@@ -58,7 +58,8 @@ def _choices(
     bundle: Bundle, files: Sequence[str] | None, asked: list[str], precisions: Sequence[str] | None
 ) -> list[Choice]:
     """What to measure, in the order of ``asked`` engines, then of the manifest."""
-    models, wanted = bundle.manifest.models, [] if "auto" in asked else asked
+    manifest, wanted = bundle.manifest, [] if "auto" in asked else asked
+    models = manifest.models if files is None else manifest.every_model
     readers = {model.path: engines.readers(model.engine) for model in models}
     for kind, names, have in (
         ("engine", wanted, {name for model in models for name in readers[model.path] or [model.engine]}),
@@ -103,7 +104,7 @@ def _dual(bundle: Bundle, pictures: Sequence[str | Path], index: str | Path | No
 
 def _inputs(bundle: Bundle, choice: Choice, lengths: Sequence[int]) -> list[dict[str, Any]]:
     """What each row of ``choice`` is given: texts of a length; of a dual encoder, pictures too."""
-    model = next(one for one in bundle.manifest.models if one.path == choice.file)
+    model = next(one for one in bundle.manifest.every_model if one.path == choice.file)
     if not model.towers:
         return [{"length": length} for length in lengths]
     texts = [{"tower": "text", "length": length} for length in lengths] if "text" in model.towers else []

@@ -137,7 +137,7 @@ def answers(job: dict[str, Any]) -> dict[str, Any]:
         raise EngineError("hold.c", found="it was not preloaded", expected=f"a process held to {job['held']}")
     bundle = open_bundle(job["bundle"], check_hashes=False)
     golden = golden_of(bundle)
-    models = {model.path: model for model in bundle.manifest.models}
+    models = {model.path: model for model in bundle.manifest.every_model}
     found: list[dict[str, Any]] = []
     for file, engine in job["answers"]:
         try:

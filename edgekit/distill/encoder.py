@@ -20,7 +20,10 @@ MASK = -10000.0  # finite, so that INT8 ranges stay finite too
 
 
 class EncoderConfig(PretrainedConfig):
-    """Shape and task of an encoder. ``heads`` and ``ffn`` give one number a layer, so pruned models reload."""
+    """Shape and task of an encoder. ``heads`` and ``ffn`` give one number a layer, so pruned models reload.
+
+    ``exits``: depths, below the full one, at which it can answer too (a ladder's student).
+    """
 
     model_type = "edgekit-encoder"
 
@@ -42,6 +45,7 @@ class EncoderConfig(PretrainedConfig):
         labels: list[str] | None = None,
         max_tokens: int = 128,
         stride: int = 32,
+        exits: list[int] | None = None,
         **kwargs: Any,
     ) -> None:
         self.vocab_size = vocab_size
@@ -60,6 +64,7 @@ class EncoderConfig(PretrainedConfig):
         self.labels = list(labels or [])
         self.max_tokens = max_tokens
         self.stride = stride
+        self.exits = list(exits or [])
         super().__init__(**kwargs)
 
     @property
@@ -148,11 +153,25 @@ class Layer(nn.Module):
         return self.ffn_norm(x + self.dropout(self.down(inner))), q, k, v
 
 
+class Exit(nn.Module):
+    """What reads an answer from hidden states of one depth: the pooler and the classifier, where the task has them.
+
+    An exit with both of its own is DeeBERT's off-ramp (Xin et al. 2020).
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.head = nn.Linear(config.hidden_size, config.hidden_size) if config.head_activation else None
+        self.classifier = nn.Linear(config.hidden_size, len(config.labels)) if config.labels else None
+
+
 class Encoder(PreTrainedModel):
     """Token ids to logits, embeddings or token logits, by ``config.task``.
 
     ``forward(input_ids, attention_mask)``: int64 (B, T), 1 for a token and 0 for padding; float output as in
     :class:`States`. Saves and reloads any pruned shape with ``save_pretrained`` / ``from_pretrained``.
+    ``layer_drop``: in training, the chance that a text skips a layer (LayerDrop, Fan et al. 2020, drawn for each text
+    as in stochastic depth, Huang et al. 2016), so that none leans on the layer before it.
     """
 
     config_class = EncoderConfig
@@ -167,7 +186,9 @@ class Encoder(PreTrainedModel):
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.hidden_size, config.hidden_size) if config.head_activation else None
         self.classifier = nn.Linear(config.hidden_size, len(config.labels)) if config.labels else None
+        self.exits = nn.ModuleDict({str(depth): Exit(config) for depth in config.exits})
         self.plain = False
+        self.layer_drop = 0.0
         self.post_init()
 
     def blocks(self) -> list[Layer]:
@@ -204,12 +225,40 @@ class Encoder(PreTrainedModel):
         mask = (1.0 - real)[:, None, None, :] * MASK
         hidden, qkv = [x], []
         for layer in self.layers:
+            before = x
             x, *projected = layer(x, mask)
+            if self.training and self.layer_drop:
+                x = torch.where(torch.rand(len(x), 1, 1, device=x.device) < self.layer_drop, before, x)
             hidden.append(x)
             qkv.append(tuple(projected))
-        return States(self._read_out(x, real), hidden, qkv)
+        return States(self._read_out(x, real, self), hidden, qkv)
 
-    def _read_out(self, x: Tensor, real: Tensor) -> Tensor:
+    def exit_outputs(self, states: States, attention_mask: Tensor) -> list[Tensor]:
+        """What each exit answers, in the order of ``config.exits``, each as :attr:`States.output`."""
+        real = attention_mask.to(states.hidden[0].dtype)
+        exits = [one for one in self.exits.values() if isinstance(one, Exit)]
+        return [
+            self._read_out(states.hidden[depth], real, one) for depth, one in zip(self.config.exits, exits, strict=True)
+        ]
+
+    def truncate(self, depth: int) -> Encoder:
+        """A copy of the first ``depth`` layers that answers as the exit there does; the full depth, without exits.
+
+        Raises ``ValueError`` for a depth without an exit.
+        """
+        if depth not in (*self.config.exits, self.config.layers):
+            raise ValueError(f"depth {depth}: the exits are at {self.config.exits}, the end at {self.config.layers}")
+        config = EncoderConfig.from_dict(self.config.to_dict())
+        config.heads, config.ffn, config.exits = config.heads[:depth], config.ffn[:depth], []
+        cut = Encoder(config)
+        state = dict(self.state_dict())
+        if depth < self.config.layers:
+            prefix = f"exits.{depth}."
+            state |= {name.removeprefix(prefix): one for name, one in state.items() if name.startswith(prefix)}
+        cut.load_state_dict({name: state[name] for name in cut.state_dict()})
+        return cut.to(self.device).train(self.training)
+
+    def _read_out(self, x: Tensor, real: Tensor, exit_: Exit | Encoder) -> Tensor:
         if self.config.task != "tag":
             if self.config.pooling == "cls":
                 x = x[:, 0]
@@ -219,10 +268,10 @@ class Encoder(PreTrainedModel):
                     x = torch.matmul(real[:, None, :], x).squeeze(1) / count
                 else:
                     x = (x * real[:, :, None]).sum(1) / count
-        if self.head is not None:
-            x = activation(self.config.head_activation, self.head(x))
-        if self.classifier is not None:
-            return self.classifier(self.dropout(x))
+        if exit_.head is not None:
+            x = activation(self.config.head_activation, exit_.head(x))
+        if exit_.classifier is not None:
+            return exit_.classifier(self.dropout(x))
         if self.config.normalize:
             x = x / x.norm(dim=-1, keepdim=True).clamp(min=1e-12)
         return x

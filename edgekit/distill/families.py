@@ -87,6 +87,13 @@ def qat(
     return qat_text(recipe, _texts(splits), source, followed, out, work, progress)
 
 
+def truncate(recipe: Recipe, depth: int, source: Path, out: Path) -> dict[str, Any]:
+    """Cut a ladder's rung of ``depth`` layers out of the student in ``source``."""
+    from edgekit.distill.student import truncate as truncate_text
+
+    return truncate_text(recipe, depth, source, out)
+
+
 def to_pack(recipe: Recipe, made: Sequence[tuple[Path, Path]], work: Path, progress: Progress) -> list[Path]:
     """The artifacts that go into the bundle, in the order of ``made``: (what passed, its engine's fp32).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from edgekit.data import Splits
 from edgekit.distill import losses
 from edgekit.distill.answers import Answers, Wanted, answers_key, compute, open_answers
 from edgekit.distill.batches import IGNORED, Batch, Tokens, tokenize
-from edgekit.distill.encoder import Encoder, EncoderConfig, States
+from edgekit.distill.encoder import Encoder, EncoderConfig
 from edgekit.distill.folder import load, save, weights_sha256
 from edgekit.distill.loop import Objective, train
 from edgekit.distill.settings import bf16_pays, loop_config
@@ -26,7 +27,12 @@ from edgekit.recipe.stages import DistillConfig, LossWeights, Training
 
 
 class DistillObjective(Objective):
-    """The weighted sum of the recipe's losses against cached teacher answers."""
+    """The weighted sum of the recipe's losses against cached teacher answers.
+
+    Of a student with exits the losses of the answers are added up over all exits, as Schwartz et al. 2020 train
+    theirs; here each follows the teacher, as in DynaBERT (Hou et al. 2020), and not labels alone.
+    Losses of hidden states and attention are the full depth's: an exit's layers serve those above them too.
+    """
 
     student: Encoder
 
@@ -36,11 +42,13 @@ class DistillObjective(Objective):
         self.answers, self.weights, self.temperature = answers, config.losses, config.temperature
         self.layer_map = layer_map(student.config.layers, teacher_layers)
         self.last = teacher_layers
+        student.layer_drop = config.layer_drop
 
     def forward(self, batch: Batch) -> Tensor:
         states = self.student.states(batch.input_ids, batch.attention_mask)
         device, weights, mask = states.output.device, self.weights, batch.attention_mask
-        total = self._answer_loss(states, batch)
+        exits = self.student.exit_outputs(states, mask)
+        total = sum((self._answer_loss(one, batch) for one in exits), self._answer_loss(states.output, batch))
         if weights.hidden_cosine:
             target = self.answers.hidden(self.last, batch).to(device)
             total = total + weights.hidden_cosine * losses.hidden_cosine(states.hidden[-1], target, mask)
@@ -58,8 +66,8 @@ class DistillObjective(Objective):
             total = total + weights.relations * losses.relations(states.qkv[-1], target_qkv, mask)
         return total
 
-    def _answer_loss(self, states: States, batch: Batch) -> Tensor:
-        weights, answer = self.weights, states.output
+    def _answer_loss(self, answer: Tensor, batch: Batch) -> Tensor:
+        weights = self.weights
         target = self.answers.outputs(batch).to(answer.device)
         total = answer.new_zeros((), dtype=torch.float32)
         if self.student.config.task == "embed":
@@ -103,22 +111,43 @@ def cut_layers(teacher: Encoder, keep: list[int]) -> Encoder:
     config = EncoderConfig.from_dict(teacher.config.to_dict())
     config.heads = [teacher.config.heads[i] for i in keep]
     config.ffn = [teacher.config.ffn[i] for i in keep]
+    config.exits = []  # their depths are the teacher's
     student = Encoder(config)
-    state = {k: v for k, v in teacher.state_dict().items() if not k.startswith("layers.")}
+    state = {k: v for k, v in teacher.state_dict().items() if not k.startswith(("layers.", "exits."))}
     for ours, theirs in enumerate(keep):
         state |= {f"layers.{ours}.{k}": v for k, v in teacher.layers[theirs].state_dict().items()}
     student.load_state_dict(state)
     return student
 
 
+def with_exits(encoder: Encoder, depths: list[int]) -> Encoder:
+    """``encoder`` with an exit at each of ``depths``, whose pooler and classifier start as copies of its own."""
+    if not depths:
+        return encoder
+    config = EncoderConfig.from_dict({**encoder.config.to_dict(), "exits": depths})
+    found = Encoder(config)
+    state = dict(encoder.state_dict())
+    own = {name: one for name, one in state.items() if name.startswith(("head.", "classifier."))}
+    found.load_state_dict(state | {f"exits.{depth}.{name}": one for depth in depths for name, one in own.items()})
+    return found
+
+
+def truncate(recipe: Recipe, depth: int, source: Path, out: Path) -> dict[str, Any]:
+    """Write the rung of ``depth`` layers of the ladder that ``source`` holds to ``out``: an encoder like any other."""
+    encoder, tokenizer = load(source)
+    save(encoder.truncate(depth), tokenizer, out)
+    return {"layers": depth, "of": encoder.config.layers, "ladder": list(recipe.ladder)}
+
+
 def distil(recipe: Recipe, splits: Splits, source: Path, out: Path, work: Path, progress: Progress) -> dict[str, Any]:
     """Train a student of the model in ``source`` and write it to ``out``; ``work`` keeps answers and checkpoints."""
     teacher, tokenizer = load(source)
-    layers = recipe.student.layers or -(-teacher.config.layers // 2)
+    layers = recipe.student_layers or -(-teacher.config.layers // 2)
     if layers > teacher.config.layers:
-        raise RecipeError("student.layers", found=layers, expected=f"at most the teacher's {teacher.config.layers}")
+        where = "ladder" if recipe.ladder else "student.layers"
+        raise RecipeError(where, found=layers, expected=f"at most the teacher's {teacher.config.layers}")
     keep = initial_layers(layers, teacher.config.layers, recipe.student.initialise)
-    student = cut_layers(teacher, keep)
+    student = with_exits(cut_layers(teacher, keep), recipe.ladder[1:])
     report = follow(recipe, splits, student, source, recipe.stages.distill, work, "distill", progress)
     save(student, tokenizer, out)
     return {"initialised_from_layers": keep, **report}
@@ -152,12 +181,22 @@ def follow(
         DistillObjective(student, answers, config, teacher.config.layers),
         tokens,
         loop_config(recipe, training),
-        validator(tokenizer, splits.validation, student, teacher),
+        _every_depth(validator(tokenizer, splits.validation, student, teacher)),
         work / "checkpoints",
         label,
         progress,
     )
     return {"losses": {k: v for k, v in config.losses.model_dump().items() if v}, **report}
+
+
+def _every_depth(validate: Callable[[Encoder], float]) -> Callable[[Encoder], float]:
+    """The mean of what ``validate`` says of all depths that a model answers at."""
+
+    def mean(model: Encoder) -> float:
+        rungs = [model.truncate(depth) for depth in model.config.exits]
+        return float(np.mean([validate(one) for one in (model, *rungs)]))
+
+    return mean
 
 
 def _answers(

@@ -45,7 +45,7 @@ def evaluate_bundle(
     """
     bundle = open_bundle(path)
     spec = bundle.manifest.task
-    runnable = [model for model in bundle.manifest.models if engines.installed(model.engine)]
+    runnable = [model for model in bundle.manifest.every_model if engines.installed(model.engine)]
     if not runnable:
         wanted = bundle.manifest.models[0].engine
         raise MissingDependencyError(f"{bundle.root.name}: {wanted}", fix=f"pip install 'edgekit[{wanted}]'")

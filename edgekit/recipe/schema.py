@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -231,6 +232,11 @@ class Recipe(Part):
     stride: int = Field(default=32, ge=0, description="Tokens that two windows of a long text share.")
     teacher: TowersConfig = Field(default_factory=TowersConfig, description="The shape of a teacher that is `new`.")
     student: StudentConfig = Field(default_factory=StudentConfig, description="The smaller model.")
+    ladder: Annotated[list[int], BeforeValidator(split_commas, json_schema_input_type=list[int])] = Field(
+        default=[],
+        description="Depths in layers, such as [6, 4, 2]: one student is trained to answer at each of them, and the "
+        "bundle holds every depth as a rung that a stream can go down to. The first is the student's.",
+    )
     stages: StagesConfig = Field(default_factory=StagesConfig, description="Settings of each stage.")
     prompts: PromptsConfig | None = Field(default=None, description="Fixed labels that are packed (task clip).")
     engines: Annotated[list[Engine], BeforeValidator(split_commas, json_schema_input_type=list[Engine])] = Field(
@@ -291,10 +297,32 @@ class Recipe(Part):
         return self
 
     @model_validator(mode="after")
+    def _a_ladder_of_one_student(self) -> Recipe:
+        depths, stages = self.ladder, self.stages
+        if not depths:
+            return self
+        if len(depths) < 2 or min(depths) < 1 or any(low >= high for high, low in pairwise(depths)):
+            raise ValueError("a ladder of two depths or more, each smaller than the one before, such as [6, 4, 2]")
+        if self.task == "clip":
+            raise ValueError("no ladder for task clip: its student's towers have no exits")
+        if self.student.layers not in (None, depths[0]):
+            raise ValueError(f"student.layers left out, or {depths[0]}: the first of ladder says it")
+        if not stages.distill.enabled:
+            raise ValueError("stages.distill.enabled with a ladder: that stage trains its exits")
+        if stages.qat.enabled or (stages.prune.enabled and stages.prune.layers):
+            raise ValueError("no stages.qat and no stages.prune.layers with a ladder: they know nothing of its exits")
+        return self
+
+    @model_validator(mode="after")
     def _windows_advance(self) -> Recipe:
         if self.stride > self.max_length - 4:
             raise ValueError(f"stride of at most max_length - 4 = {self.max_length - 4}, so that windows advance")
         return self
+
+    @property
+    def student_layers(self) -> int | None:
+        """Layers of the student; None: half of the teacher's."""
+        return self.ladder[0] if self.ladder else self.student.layers
 
     def buckets(self) -> list[int]:
         """The static lengths of TFLite files, rising; the last is max_length."""

@@ -182,6 +182,9 @@ class DistillConfig(Training, Enabled):
     batch_size: int = Field(default=64, ge=1, le=65536, description="Texts in one batch, all processes together.")
     learning_rate: float = Field(default=2e-4, gt=0, le=1, description="Peak learning rate.")
     temperature: float = Field(default=2.0, gt=0, le=100, description="Temperature T of the soft targets.")
+    layer_drop: float = Field(
+        default=0.0, ge=0, lt=1, description="Chance that a text skips a layer in a training step (LayerDrop)."
+    )
     losses: LossWeights = Field(default_factory=LossWeights, description="Weights of the terms of the loss.")
     reinforced: str | None = Field(
         default=None,
@@ -241,6 +244,12 @@ class QatConfig(Training, Enabled):
     calibration_examples: int = Field(
         default=300, ge=1, description="Training texts that activation ranges start from."
     )
+
+
+class TruncateConfig(Stage):
+    """One rung of a ladder: the student's first layers and the exit after them. Held against the full depth."""
+
+    default_gate: ClassVar[dict[str, float]] = {"max_drop": 0.1, "max_cosine_drop": 0.3}
 
 
 class ExportConfig(Stage):
@@ -352,5 +361,8 @@ class StagesConfig(Part):
     distill: DistillConfig = Field(default_factory=DistillConfig, description="Train the student.")
     prune: PruneConfig = Field(default_factory=PruneConfig, description="Cut heads and neurons.")
     qat: QatConfig = Field(default_factory=QatConfig, description="Train under INT8 rounding.")
+    truncate: TruncateConfig = Field(
+        default_factory=TruncateConfig, description="Cut a ladder's student at each of its depths."
+    )
     export: ExportConfig = Field(default_factory=ExportConfig, description="Write ONNX.")
     quantize: QuantizeConfig = Field(default_factory=QuantizeConfig, description="INT8.")

@@ -9,7 +9,20 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from edgekit.report import basis, board_rows, boards, charts, compare, figures, histogram, pareto, sizes, sustain, words
+from edgekit.report import (
+    basis,
+    board_rows,
+    boards,
+    charts,
+    compare,
+    figures,
+    histogram,
+    ladder,
+    pareto,
+    sizes,
+    sustain,
+    words,
+)
 from edgekit.report.candidates import candidate_rows
 from edgekit.report.dual import asked, retrieval_rows, tower_rows
 from edgekit.report.engines import engine_rows
@@ -48,7 +61,17 @@ def _environment() -> Environment:
             measured_on,
             parity_rows,
         ),
-        *(compare.comparison_rows, compare.compared, numeric, picture, size_charts, board_chart, hills_of),
+        *(
+            compare.comparison_rows,
+            compare.compared,
+            ladder.ladder_rows,
+            ladder.rungs_plot,
+            numeric,
+            picture,
+            size_charts,
+            board_chart,
+            hills_of,
+        ),
         *(basis.machine, basis.basis_rows, basis.stage_basis, basis.budget_basis, words.sections),
         *(board_rows.summary_rows, board_rows.latency_rows, board_rows.cost_rows, board_rows.operator_rows),
         *(board_rows.bound_rows, board_rows.memory_bars, board_rows.told_basis, board_rows.warning, board_rows.chosen),

@@ -14,6 +14,7 @@ from edgekit.report.charts import worst_matrices
 from edgekit.report.compare import comparison_rows
 from edgekit.report.dual import asked, retrieval_rows, tower_rows
 from edgekit.report.engines import engine_rows
+from edgekit.report.ladder import ladder_rows
 from edgekit.report.markdown_boards import board_sections
 from edgekit.report.pareto import frontier, versions
 from edgekit.report.parity import matrix, measured_on, parity_rows
@@ -179,6 +180,7 @@ def _machine(environment: dict[str, Any]) -> str:
 _BODIES = {
     "budget": _budget,
     "stages": lambda data: [stage_table(data), _reasons(data["stages"]), stage_basis(data)],
+    "ladder": lambda data: [dicts(ladder_rows(data["ladder"])), f"Measured on {machine(data)}."],
     "retrieval": lambda data: [dicts(retrieval_rows(data["stages"])), f"Measured on {machine(data)}."],
     "pareto": _pareto,
     "boards": lambda data: board_sections(data["boards"]),

@@ -17,6 +17,8 @@ LEADS = {
     "budget": "The bounds that were asked for, and what was found.",
     "stages": "Each row is one step. A step stays if it lost no more accuracy than allowed and made the model smaller "
     "or faster; one that did not is rolled back.",
+    "ladder": "Every depth that the bundle holds, each by its fastest file. A stream goes down a rung when deadlines "
+    "are missed or the board is hot.",
     "pareto": "Each mark is one version of the model: higher is more often right, further left is faster. The line "
     "joins those that no other beats in both.",
     "boards": "The same bundle on each computer that it was tried on. Latency is the time from input to answer: half "
@@ -62,6 +64,7 @@ _DUAL = {"recall": "how often the right picture or text is found first (R@1) or 
 _SECTIONS = (
     ("budget", "Budget", lambda data: data["budget"].get("bounds")),
     ("stages", "What each step bought", lambda data: data["stages"]),
+    ("ladder", "Ladder", lambda data: data["ladder"]),
     ("retrieval", "Retrieval", lambda data: retrieval_rows(data["stages"])),
     ("pareto", "Accuracy against latency", lambda data: len(versions(data)) > 1),
     ("boards", "Boards", lambda data: data["boards"]),

@@ -96,7 +96,7 @@ def main() -> int:
 
     bundle = open_bundle(job["bundle"], check_hashes=False)  # checked by who asks
     golden = golden_of(bundle)
-    models = {model.path: model for model in bundle.manifest.models}
+    models = {model.path: model for model in bundle.manifest.every_model}
     for file, engine in job["choices"]:
         tell(choice=[file, engine])
         try:

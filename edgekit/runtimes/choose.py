@@ -56,13 +56,16 @@ class Offer:
         return list(first.values())
 
 
-def offer(bundle: Bundle, engine: str = "auto", file: str | None = None) -> Offer:
+def offer(bundle: Bundle, engine: str = "auto", file: str | None = None, rung: str | None = None) -> Offer:
     """The files of ``bundle`` that fit ``engine`` and ``file``, each with the engine that is to run it.
 
-    That is the engine that it was made for, else one that reads its files. Raises ``InputError`` for a file or an
-    engine that the bundle does not have, ``MissingDependencyError`` when nothing that fits is installed.
+    That is the engine that it was made for, else one that reads its files. Of a ladder: those of ``rung``; of its first
+    where neither ``rung`` nor ``file`` is named. Raises ``InputError`` for a file, a rung or an engine that the bundle
+    does not have, ``MissingDependencyError`` when nothing that fits is installed.
     """
-    every = bundle.manifest.models
+    manifest = bundle.manifest
+    every = manifest.models if file is None else manifest.every_model
+    every = every if rung is None else manifest.rung(rung)
     models = [model for model in every if file in (None, model.path)]
     if not models:
         raise InputError("file", found=repr(file), expected=f"one of {', '.join(model.path for model in every)}")
@@ -135,6 +138,7 @@ def memory_of(bundle: Bundle, offer: Offer, threads: int) -> Path:
         "isa": isa.detect(),
         "bundle": hashlib.sha256((bundle.root / "manifest.json").read_bytes()).hexdigest(),
         "threads": threads,
+        "files": [choice.file for choice in offer.preferred()],
         "engines": {choice.engine: engines.stamp(choice.engine) for choice in offer.preferred()},
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()

@@ -52,6 +52,7 @@ def load(
     check_golden: bool = True,
     device: str = "auto",
     *,
+    rung: str | None = None,
     trusted_keys: Sequence[TrustedKey] | None = None,
     minimum_release: int | None = None,
 ) -> Model | DualModel:
@@ -61,7 +62,8 @@ def load(
     fastest here: by the bundle's own profile of such a machine, else by a calibration (2 s at most, remembered in the
     cache), else by the manifest's order. One that is missing, does not load or fails its golden vectors is passed
     over with one ``EdgekitWarning``; the model's ``engine`` and ``file`` say what serves. A named ``engine`` (its first
-    file) or ``file`` (a model file's path in the bundle) is taken, or the error raised.
+    file) or ``file`` (a model file's path in the bundle) is taken, or the error raised. ``rung``: of a ladder, the rung
+    to load, by its name; None is its first, the most accurate.
 
     ``device`` "gpu" asks onnxruntime for TensorRT, then CUDA, then the CPU, "cuda" for the last two; "auto" is "gpu"
     on a Jetson with such an onnxruntime, where the bundle has an ONNX file in fp16 or fp32, else "cpu". What falls back
@@ -79,7 +81,7 @@ def load(
     """
     threads = thread_count(threads)
     bundle = open_bundle(path, check_hashes, trusted_keys=trusted_keys, minimum_release=minimum_release)
-    offered = offer(bundle, engine, file)
+    offered = offer(bundle, engine, file, rung)
     golden = golden_of(bundle) if check_golden else None
     place = place_of(bundle, device, engine, file)
     if place.device != "cpu":

@@ -111,7 +111,7 @@ def _golden_checks(bundle: Bundle, threads: int | None) -> list[Check]:
         checks.append(Check("tokenizer", not different, detail))
     ran = 0
     skipped: list[ModelFile] = []
-    for model in manifest.models:
+    for model in manifest.every_model:
         if any(map(engines.installed, engines.readers(model.engine))):
             checks += _outputs_checks(bundle, model, golden, threads)
             ran += 1

@@ -319,3 +319,35 @@ def test_the_published_schema_and_table_are_up_to_date(root: Path) -> None:
     assert (root / "docs" / "recipe.schema.json").read_text(encoding="utf-8") == schema_text(), fix
     page = (root / "docs" / "recipe.md").read_text(encoding="utf-8")
     assert page.partition(START)[2].partition(END)[0].strip() == field_table(), fix
+
+
+# --- ladders
+
+
+def test_a_ladder_names_the_students_depth(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, SMALL + "ladder: [6, 4, 2]\n"))
+    assert recipe.student_layers == 6
+    assert load_recipe(write(tmp_path, SMALL), {"ladder": "4,2", "student.layers": 4}).ladder == [4, 2]
+    assert load_recipe(write(tmp_path, SMALL + "student:\n  layers: 3\n")).student_layers == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ladder: [6]\n", "two depths or more"),
+        ("ladder: [2, 4]\n", "each smaller"),
+        ("ladder: [4, 4]\n", "each smaller"),
+        ("ladder: [2, 0]\n", "two depths or more"),
+        ("ladder: [6, 2]\nstudent:\n  layers: 4\n", "student.layers left out, or 6"),
+        ("ladder: [6, 2]\nstages:\n  distill:\n    enabled: false\n", "stages.distill.enabled"),
+        ("ladder: [6, 2]\nstages:\n  qat:\n    enabled: true\n", "no stages.qat"),
+        ("ladder: [6, 2]\nstages:\n  prune:\n    layers: 1\n", "stages.prune.layers"),
+    ],
+)
+def test_ladders_that_cannot_be_made(tmp_path: Path, text: str, said: str) -> None:
+    assert said in refused(tmp_path, SMALL + text)
+
+
+def test_no_ladder_of_towers(tmp_path: Path) -> None:
+    text = SMALL.replace("classify", "clip").replace("./bert", "new") + "ladder: [6, 2]\n"
+    assert "no ladder for task clip" in refused(tmp_path, text)

@@ -13,6 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from edgekit.bundle import Manifest, ModelFile, TaskSpec, write
+from edgekit.bundle.records import RungRecord
+from edgekit.runtimes import isa
 from edgekit.runtimes.golden import make
 from edgekit.runtimes.model import Model
 from tests.needs import needs
@@ -96,4 +98,41 @@ def bundle(path: Path, seed: int = 0, openvino: bool = False, name: str = "tiny"
         golden=golden["manifest"],
     )
     write(path, manifest, files | golden["files"])
+    return path
+
+
+def ladder(path: Path, changes: dict[str, object] | None = None) -> Path:
+    """Write the bundle ``path`` of three rungs, "6", "4" and "2", each of another seed; the last is stated fastest."""
+    work = path.parent / f".{path.name}.work"
+    work.mkdir(parents=True)
+    tokenizer().save(str(work / "tokenizer.json"))
+    spec = TaskSpec("classify", LABELS, 32, 8)
+    files: dict[str, Path | bytes] = {"tokenizer.json": work / "tokenizer.json"}
+    made = {}
+    for seed, name in enumerate((ONNX, "models/4/fp32.onnx", "models/2/fp32.onnx")):
+        files[name] = work / f"{seed}.onnx"
+        onnx.save(graph(seed), str(files[name]))
+        made[name] = Model.from_files(work / f"{seed}.onnx", work / "tokenizer.json", spec, threads=1, file=name)
+    golden = make(made, TEXTS)
+    rungs = []
+    for layers, name, value in zip((6, 4, 2), made, (0.95, 0.94, 0.9), strict=True):
+        models = [] if layers == 6 else [ModelFile(name, "onnxruntime", "fp32")]
+        told = {"metric": "accuracy", "value": value, "low": value - 0.01, "high": value + 0.01, "n": 1000}
+        rung = RungRecord(
+            str(layers), layers, agreement=0.97, size_bytes=2000, p50_ms=layers / 2, models=models, **told
+        )
+        rungs.append(rung)
+    environment = {"cpu": isa.cpu_model(), "isa": isa.detect()}
+    profile = {"environment": environment, "engine": "onnxruntime", "threads": 1}
+    manifest = Manifest(
+        name="ladder",
+        created="2026-01-01T00:00:00Z",
+        edgekit_version="0.1.0",
+        task=spec,
+        models=[ModelFile(ONNX, "onnxruntime", "fp32")],
+        ladder=rungs,
+        profiles=[{**profile, "file": name, "p50_ms": 9.0 - 4 * i} for i, name in enumerate(made)],
+        golden=golden["manifest"],
+    )
+    write(path, Manifest.from_dict({**manifest.to_dict(), **(changes or {})}), files | golden["files"])
     return path

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from edgekit.errors import InputError
@@ -108,6 +109,31 @@ class Ladder:
         self._dwell = up_after_s
         self._quiet_since: float | None = None
         self._up_at: float | None = None
+
+    @classmethod
+    def from_bundle(
+        cls,
+        path: str | Path,
+        threads: int | None = None,
+        engine: str = "auto",
+        *,
+        cascade: float | None = None,
+        window: int = 20,
+        down_after: int = 3,
+        up_after_s: float = 5.0,
+        headroom: float = 0.8,
+        **how: Any,
+    ) -> Ladder:
+        """All rungs of the ladder that the bundle at ``path`` holds, loaded and proven, each with its stated figures.
+
+        ``engine`` and ``how`` (``trusted_keys``, ``check_hashes``...) as :func:`edgekit.load` takes them. With more
+        than one thread each rung has a ``lean`` one of one thread. Raises what loading raises, and ``InputError`` for a
+        bundle without a ladder.
+        """
+        from edgekit.runtimes.realtime.rungs import rungs_of  # not for ladders made by hand
+
+        found = rungs_of(path, threads, engine, how)
+        return cls(found, cascade, window, down_after, up_after_s, headroom)
 
     @property
     def rungs(self) -> list[Rung]:

@@ -72,7 +72,7 @@ class Opener:
         """A session of ``candidate``. Raises ``EdgekitError`` for whatever keeps it from serving."""
         bundle = self.bundle(candidate.bundle)
         golden = golden_of(bundle)
-        chosen = {model.path: model for model in bundle.manifest.models}.get(candidate.choice.file)
+        chosen = {model.path: model for model in bundle.manifest.every_model}.get(candidate.choice.file)
         if chosen is None:
             raise InputError("file", found=repr(candidate.choice.file), expected=f"a model file of {bundle.root.name}")
         place = self._new_place(self._limits_s[0])

@@ -14,6 +14,7 @@ from edgekit.runtimes import GovernorSettings, Ladder, Stream
 from edgekit.runtimes.realtime.records import REASONS
 from tests import clip_bundles
 from tests.conftest import ROOT
+from tests.runtimes import tiny
 
 PAGE = (ROOT / "docs/realtime.md").read_text()
 
@@ -27,11 +28,12 @@ def test_its_code_runs(
 ) -> None:
     shutil.copytree(small_bundle, tmp_path / "sentiment.edge")
     shutil.copytree(dual_bundle, tmp_path / "photo.edge")
+    tiny.ladder(tmp_path / "ladder.edge")
     Image.fromarray(clip_bundles.pictures()[0]).save(tmp_path / "cat.jpg")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     for block in blocks:
         exec(compile(block, "docs/realtime.md", "exec"), names)
     printed = capsys.readouterr().out.splitlines()
