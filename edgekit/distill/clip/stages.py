@@ -20,14 +20,18 @@ from edgekit.distill.clip.build import new_student, new_teacher
 from edgekit.distill.clip.config import BertConfig, TextConfig
 from edgekit.distill.clip.dual import DualEncoder, is_dual
 from edgekit.distill.clip.folder import Embeddings, embed, load, reader, save
+from edgekit.distill.clip.follow import BlocksObjective
 from edgekit.distill.clip.heads import HeadsObjective, features
 from edgekit.distill.clip.huggingface import import_dual
 from edgekit.distill.clip.objective import Answers, PairObjective, Targets
 from edgekit.distill.clip.pairs import make_pairs
 from edgekit.distill.clip.probe import fit_probe
 from edgekit.distill.clip.prune import prune_image, prune_text
+from edgekit.distill.clip.reconstruct import reconstruct_image
 from edgekit.distill.clip.reinforced import ReinforcedPairs, StoreTargets
+from edgekit.distill.clip.reparam import reparameterize
 from edgekit.distill.clip.text import TextTransformer
+from edgekit.distill.clip.towers import ImageTower
 from edgekit.distill.loop import Data, train
 from edgekit.distill.settings import bf16_pays, loop_config
 from edgekit.distill.source import read_tokenizer, resolve, sha256_file, weights_file
@@ -93,16 +97,25 @@ def prune(
     before = _shape(model)
     probe = splits.train.take(range(min(len(splits.train), settings.importance_examples)))
     pairs = make_pairs(probe, model.config, reader(tokenizer, model.config))
-    progress.say(f"prune: importance on {len(pairs)} pictures")
-    image = prune_image(model.image, pairs.images(slice(None)), settings.ffn, blocks=settings.layers)
-    text = model.text
-    if isinstance(text, TextTransformer):
+    whole, text = model.image, model.text
+    rebuilt = settings.importance == "reconstruction"
+    if rebuilt:
+        progress.say(f"prune: reconstruction on {len(pairs)} pictures")
+        image = reconstruct_image(whole, pairs.images(slice(None)), settings.ffn, progress=progress)
+    else:
+        progress.say(f"prune: importance on {len(pairs)} pictures")
+        image = prune_image(whole, pairs.images(slice(None)), settings.ffn, blocks=settings.layers)
+    if isinstance(text, TextTransformer) and not rebuilt:
         text = prune_text(text, torch.from_numpy(pairs.ids[: len(pairs)]), ffn=settings.ffn, heads=settings.heads)
     small = DualEncoder(model.config, image, text)
     small.load_state_dict({k: v for k, v in model.state_dict().items() if "logit" in k}, strict=False)
     report: dict[str, Any] = {"epochs": 0}
     if settings.recovery.epochs or settings.recovery.min_steps:
-        report = follow(recipe, splits, small, teacher, settings.recovery, work, "recover", progress)
+        leader = reparameterize(whole) if rebuilt else None
+        report = follow(recipe, splits, small, teacher, settings.recovery, work, "recover", progress, leader)
+    targets = _cached(splits.train, settings.recovery, recipe.seed, small)
+    if rebuilt and targets is not None and "text" not in small.towers and recipe.stages.teach.train == "heads":
+        report["probe"] = _probe(recipe, splits, small, tokenizer, targets, progress)
     save(small, tokenizer, out)
     return {"before": before, "after": _shape(small), **report}
 
@@ -116,12 +129,17 @@ def follow(
     work: Path,
     label: str,
     progress: Progress,
+    leader: ImageTower | None = None,
 ) -> dict[str, Any]:
     """Train ``student`` in place on the embeddings of the model in ``source``, which shares its tokenizer.
 
-    Where the recipe names a reinforced set, or the data has a cached teacher's embeddings, on those.
+    Where the recipe names a reinforced set, or the data has a cached teacher's embeddings, on those. ``leader``: an
+    image tower of the same blocks, which the student's follows in place of all these.
     """
     tokenizer = read_tokenizer(source)
+    if leader is not None:
+        objective = BlocksObjective(student, leader)
+        return _train(recipe, splits, student, tokenizer, None, training, work, label, progress, objective=objective)
     if recipe.stages.distill.reinforced:
         rows = _rows(splits.train, training, recipe.seed)
         data = splits.train.take(rows)
@@ -168,10 +186,11 @@ def _train(
     progress: Progress,
     heads: bool = False,
     pairs: Data | None = None,
+    objective: PairObjective | None = None,
 ) -> dict[str, Any]:
     """Train ``model`` in place. ``heads``: its projections alone, on what its locked towers give.
 
-    ``pairs``: what to train on, else the training part as it is.
+    ``pairs``: what to train on, else the training part as it is. ``objective``: for what, else the recipe's losses.
     """
     weights = recipe.stages.distill.pair_losses
     read = reader(tokenizer, model.config)
@@ -179,11 +198,12 @@ def _train(
     if heads:
         own = make_pairs(_limited(splits.train, training, recipe.seed), model.config, read, progress)
         given, seen = features(model, own, progress), features(model, held, progress)
-        objective: PairObjective = HeadsObjective(model, weights, targets, given)
+        objective = HeadsObjective(model, weights, targets, given)
         give: Callable[[DualEncoder], Embeddings] = seen.embed
         pairs = given
     else:
-        objective, give = PairObjective(model, weights, targets), partial(embed, pairs=held)
+        give = partial(embed, pairs=held)
+        objective = objective or PairObjective(model, weights, targets)
         if pairs is None:
             data = _limited(splits.train, training, recipe.seed)
             pairs = make_pairs(data, model.config, read, progress, training.augment)
@@ -194,8 +214,7 @@ def _train(
 
     config = loop_config(recipe, training)
     report = train(objective, pairs, config, validate, work / "checkpoints", label, progress)
-    used = {k: v for k, v in weights.model_dump().items() if v} if targets else {"contrastive": 1.0}
-    return {"losses": used, **report}
+    return {"losses": objective.terms(), **report}
 
 
 def _probe(
