@@ -214,11 +214,17 @@ class PruneConfig(Enabled):
         default=512, ge=1, description="Training texts that the importance is computed on."
     )
     recovery: RecoveryConfig = Field(default_factory=RecoveryConfig, description="Training after the cut.")
+    pictures: str | None = Field(
+        default=None,
+        description="A folder of further pictures, without captions, that reconstruction and its recovery see.",
+    )
 
     @model_validator(mode="after")
     def _channels_alone(self) -> PruneConfig:
         if self.importance == "reconstruction" and (self.layers or self.heads):
             raise ValueError("layers and heads of 0 with importance reconstruction, which is of hidden channels")
+        if self.importance != "reconstruction" and self.pictures is not None:
+            raise ValueError("pictures with importance reconstruction alone")
         return self
 
 

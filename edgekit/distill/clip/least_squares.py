@@ -1,6 +1,6 @@
 """Least squares over the hidden channels of a block: which can go, and what the others answer in their place.
 
-Channel pruning by regression as He et al. 2017 (section 3.1) do it, with the channels taken out one at a time: each time
+Channel pruning by regression as He et al. 2017 (section 3.1) do it, with the channels taken out one at a time: always
 the one whose loss the others make good best. For a quadratic error, as this one is, the rule of Hassibi and Stork 1993
 (optimal brain surgeon) is exact.
 """

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from edgekit.data import PictureSplits, PictureTextSet
+from edgekit.data.folders import read_pictures
 from edgekit.data.pictures import fingerprint
 from edgekit.data.store import ReinforcedStore
 from edgekit.distill.clip.build import new_student, new_teacher
@@ -24,14 +25,13 @@ from edgekit.distill.clip.follow import BlocksObjective
 from edgekit.distill.clip.heads import HeadsObjective, features
 from edgekit.distill.clip.huggingface import import_dual
 from edgekit.distill.clip.objective import Answers, PairObjective, Targets
-from edgekit.distill.clip.pairs import make_pairs
+from edgekit.distill.clip.pairs import and_pictures, make_pairs, read_pixels
 from edgekit.distill.clip.probe import fit_probe
 from edgekit.distill.clip.prune import prune_image, prune_text
 from edgekit.distill.clip.reconstruct import reconstruct_image
 from edgekit.distill.clip.reinforced import ReinforcedPairs, StoreTargets
 from edgekit.distill.clip.reparam import reparameterize
 from edgekit.distill.clip.text import TextTransformer
-from edgekit.distill.clip.towers import ImageTower
 from edgekit.distill.loop import Data, train
 from edgekit.distill.settings import bf16_pays, loop_config
 from edgekit.distill.source import read_tokenizer, resolve, sha256_file, weights_file
@@ -93,31 +93,50 @@ def prune(
 ) -> dict[str, Any]:
     """Write the model in ``source`` with fewer channels, heads and blocks, recovered by following ``teacher``."""
     settings = recipe.stages.prune
+    if settings.importance == "reconstruction":
+        return _rebuild(recipe, splits, source, out, work, progress)
     model, tokenizer = load(source)
     before = _shape(model)
     probe = splits.train.take(range(min(len(splits.train), settings.importance_examples)))
     pairs = make_pairs(probe, model.config, reader(tokenizer, model.config))
-    whole, text = model.image, model.text
-    rebuilt = settings.importance == "reconstruction"
-    if rebuilt:
-        progress.say(f"prune: reconstruction on {len(pairs)} pictures")
-        image = reconstruct_image(whole, pairs.images(slice(None)), settings.ffn, progress=progress)
-    else:
-        progress.say(f"prune: importance on {len(pairs)} pictures")
-        image = prune_image(whole, pairs.images(slice(None)), settings.ffn, blocks=settings.layers)
-    if isinstance(text, TextTransformer) and not rebuilt:
+    progress.say(f"prune: importance on {len(pairs)} pictures")
+    image = prune_image(model.image, pairs.images(slice(None)), settings.ffn, blocks=settings.layers)
+    text = model.text
+    if isinstance(text, TextTransformer):
         text = prune_text(text, torch.from_numpy(pairs.ids[: len(pairs)]), ffn=settings.ffn, heads=settings.heads)
     small = DualEncoder(model.config, image, text)
     small.load_state_dict({k: v for k, v in model.state_dict().items() if "logit" in k}, strict=False)
     report: dict[str, Any] = {"epochs": 0}
     if settings.recovery.epochs or settings.recovery.min_steps:
-        leader = reparameterize(whole) if rebuilt else None
-        report = follow(recipe, splits, small, teacher, settings.recovery, work, "recover", progress, leader)
-    targets = _cached(splits.train, settings.recovery, recipe.seed, small)
-    if rebuilt and targets is not None and "text" not in small.towers and recipe.stages.teach.train == "heads":
-        report["probe"] = _probe(recipe, splits, small, tokenizer, targets, progress)
+        report = follow(recipe, splits, small, teacher, settings.recovery, work, "recover", progress)
     save(small, tokenizer, out)
     return {"before": before, "after": _shape(small), **report}
+
+
+def _rebuild(recipe: Recipe, splits: Splits, source: Path, out: Path, work: Path, progress: Progress) -> dict[str, Any]:
+    """The model in ``source`` with fewer hidden channels in its image tower, which then follows itself as it was."""
+    settings, (model, tokenizer) = recipe.stages.prune, load(source)
+    data = _limited(splits.train, settings.recovery, recipe.seed)
+    pairs = make_pairs(data, model.config, reader(tokenizer, model.config), progress, settings.recovery.augment)
+    if settings.pictures is not None:
+        pairs = and_pictures(pairs, read_pixels(read_pictures(settings.pictures), model.config, progress))
+    some = np.sort(np.random.default_rng(recipe.seed).permutation(len(pairs))[: settings.importance_examples])
+    progress.say(f"prune: reconstruction on {len(some)} pictures")
+    image = reconstruct_image(model.image, pairs.images(some), settings.ffn, progress=progress)
+    small = DualEncoder(model.config, image, model.text)
+    small.load_state_dict({k: v for k, v in model.state_dict().items() if "logit" in k}, strict=False)
+    report: dict[str, Any] = {"epochs": 0}
+    if settings.recovery.epochs or settings.recovery.min_steps:
+        report = _train(
+            *(recipe, splits, small, tokenizer, None, settings.recovery, work, "recover", progress),
+            pairs=pairs,
+            objective=BlocksObjective(small, reparameterize(model.image)),
+        )
+    targets = _cached(splits.train, recipe.stages.teach, recipe.seed, small)
+    if targets is not None and "text" not in small.towers and recipe.stages.teach.train == "heads":
+        report["probe"] = _probe(recipe, splits, small, tokenizer, targets, progress)
+    save(small, tokenizer, out)
+    return {"before": _shape(model), "after": _shape(small), **report}
 
 
 def follow(
@@ -129,17 +148,12 @@ def follow(
     work: Path,
     label: str,
     progress: Progress,
-    leader: ImageTower | None = None,
 ) -> dict[str, Any]:
     """Train ``student`` in place on the embeddings of the model in ``source``, which shares its tokenizer.
 
-    Where the recipe names a reinforced set, or the data has a cached teacher's embeddings, on those. ``leader``: an
-    image tower of the same blocks, which the student's follows in place of all these.
+    Where the recipe names a reinforced set, or the data has a cached teacher's embeddings, on those.
     """
     tokenizer = read_tokenizer(source)
-    if leader is not None:
-        objective = BlocksObjective(student, leader)
-        return _train(recipe, splits, student, tokenizer, None, training, work, label, progress, objective=objective)
     if recipe.stages.distill.reinforced:
         rows = _rows(splits.train, training, recipe.seed)
         data = splits.train.take(rows)
