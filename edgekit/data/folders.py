@@ -10,7 +10,7 @@ import numpy as np
 
 from edgekit.data.checked import read_all
 from edgekit.data.hub import SPLITS
-from edgekit.data.pictures import SUFFIXES, PictureSet
+from edgekit.data.pictures import SUFFIXES, EncodedPictures, PictureSet
 from edgekit.data.sets import natural
 from edgekit.data.tables import count, missing, short
 from edgekit.errors import DataError
@@ -79,6 +79,19 @@ def read_folder(
             fix="Add it to the training data, or take the folder out.",
         )
     return PictureSet(opened, np.array([index[name] for name in called], np.int64), listed, rules)
+
+
+def read_pictures(path: Path | str) -> EncodedPictures:
+    """All pictures under ``path``, at any depth, by name; classes and captions do not matter.
+
+    DataError for a missing folder, one without pictures, and where over 1 % of them cannot be read.
+    """
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise missing(root)
+    files = sorted(item for item in root.rglob("*") if item.suffix.lower() in SUFFIXES and item.is_file())
+    names = [file.relative_to(root).as_posix() for file in files]
+    return read_all(names, files, f"data folder {root}", shown=short(str(root)))[0]
 
 
 def _mapping(names: Mapping[str, str] | Path | str | None) -> Mapping[str, str]:

@@ -294,6 +294,8 @@ class Recipe(Part):
             raise ValueError(f"no prompts for task {self.task}: they are for task clip")
         if self.task != "clip" and self.stages.quantize.towers != TowersPrecision():
             raise ValueError(f"no stages.quantize.towers for task {self.task}: they are for task clip")
+        if self.task != "clip" and self.stages.prune.importance == "reconstruction":
+            raise ValueError(f"no stages.prune.importance reconstruction for task {self.task}: it is for task clip")
         return self
 
     @model_validator(mode="after")

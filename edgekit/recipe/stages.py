@@ -216,14 +216,27 @@ class PruneConfig(Enabled):
     )
     heads: float = Field(default=0.0, ge=0, lt=1, description="Share of the attention heads to remove.")
     ffn: float = Field(default=0.25, ge=0, lt=1, description="Share of the FFN neurons to remove.")
-    importance: Literal["fisher", "gradient", "magnitude"] = Field(
+    importance: Literal["fisher", "gradient", "magnitude", "reconstruction"] = Field(
         default="fisher",
-        description="What ranks them: Fisher (Kwon 2022), gradient (Michel 2019), or weight magnitude.",
+        description="What ranks them: Fisher (Kwon 2022), gradient (Michel 2019), or weight magnitude. reconstruction, "
+        "of an image tower's hidden channels alone: least squares (He 2017); ffn is then the share of its work.",
     )
     importance_examples: int = Field(
         default=512, ge=1, description="Training texts that the importance is computed on."
     )
     recovery: RecoveryConfig = Field(default_factory=RecoveryConfig, description="Training after the cut.")
+    pictures: str | None = Field(
+        default=None,
+        description="A folder of further pictures, without captions, that reconstruction and its recovery see.",
+    )
+
+    @model_validator(mode="after")
+    def _channels_alone(self) -> PruneConfig:
+        if self.importance == "reconstruction" and (self.layers or self.heads):
+            raise ValueError("layers and heads of 0 with importance reconstruction, which is of hidden channels")
+        if self.importance != "reconstruction" and self.pictures is not None:
+            raise ValueError("pictures with importance reconstruction alone")
+        return self
 
 
 class QatConfig(Training, Enabled):

@@ -63,6 +63,10 @@ class PairObjective(Objective):
         super().__init__()
         self.student, self.weights, self.targets = student, weights, targets
 
+    def terms(self) -> dict[str, float]:
+        """The terms in use and their weights."""
+        return {k: v for k, v in self.weights.model_dump().items() if v} if self.targets else {"contrastive": 1.0}
+
     def forward(self, batch: PairBatch) -> Tensor:
         image = self._images(batch)
         scale = self.student.scale()  # once: it brings the parameter itself back

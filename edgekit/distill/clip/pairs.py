@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from edgekit.data import PictureTextSet
+from edgekit.data.pictures import Pictures
 from edgekit.distill.clip.config import DualConfig
 from edgekit.progress import Progress, Silent, track
 from edgekit.recipe.stages import Augment
@@ -140,14 +141,35 @@ def make_pairs(
 
     ``augment``: batches vary their pictures so; None, or nothing to vary, leaves them as they are.
     """
-    size = config.image.image_size
-    preprocessor = ImagePreprocessor(image_spec(config))
-    pixels = np.empty((len(data), size, size, 3), np.uint8)
-    for row in track(progress, "pictures", range(len(data)), len(data)):
-        pixels[row] = np.asarray(preprocessor.resize(preprocessor.decode(data.pictures.open(row))))
+    pixels = read_pixels(data.pictures, config, progress)
     ids, mask = read_texts(data, config, tokenizer)
     vary = augment if augment is not None and (augment.flip or augment.crop < 1) else None
     return Pairs(pixels, ids, mask, data.picture_of, config.mean, config.std, vary)
+
+
+def read_pixels(pictures: Pictures, config: DualConfig, progress: Progress = Silent()) -> NDArray[np.uint8]:
+    """All ``pictures`` at the model's size, uint8 (P, S, S, 3), by the device's own preprocessing."""
+    size = config.image.image_size
+    preprocessor = ImagePreprocessor(image_spec(config))
+    pixels = np.empty((len(pictures), size, size, 3), np.uint8)
+    for row in track(progress, "pictures", range(len(pictures)), len(pictures)):
+        pixels[row] = np.asarray(preprocessor.resize(preprocessor.decode(pictures.open(row))))
+    return pixels
+
+
+def and_pictures(pairs: Pairs, pixels: NDArray[np.uint8]) -> Pairs:
+    """``pairs`` and pictures without captions (P, S, S, 3), each with a text of no meaning in the place of one."""
+    count, last = len(pixels), len(pairs)
+    blank = np.zeros((count, pairs.ids.shape[1]), np.int64)
+    word = blank.copy()
+    word[:, 0] = 1
+    return replace(
+        pairs,
+        pixels=np.concatenate([pairs.pixels, pixels]),
+        ids=np.concatenate([pairs.ids, blank]),
+        mask=np.concatenate([pairs.mask, word]),
+        picture_of=np.concatenate([pairs.picture_of, np.arange(last, last + count)]),
+    )
 
 
 def read_texts(

@@ -14,19 +14,23 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from edgekit.data import PictureSplits, PictureTextSet
+from edgekit.data.folders import read_pictures
 from edgekit.data.pictures import fingerprint
 from edgekit.data.store import ReinforcedStore
 from edgekit.distill.clip.build import new_student, new_teacher
 from edgekit.distill.clip.config import BertConfig, TextConfig
 from edgekit.distill.clip.dual import DualEncoder, is_dual
 from edgekit.distill.clip.folder import Embeddings, embed, load, reader, save
+from edgekit.distill.clip.follow import BlocksObjective
 from edgekit.distill.clip.heads import HeadsObjective, features
 from edgekit.distill.clip.huggingface import import_dual
 from edgekit.distill.clip.objective import Answers, PairObjective, Targets
-from edgekit.distill.clip.pairs import make_pairs
+from edgekit.distill.clip.pairs import and_pictures, make_pairs, read_pixels
 from edgekit.distill.clip.probe import fit_probe
 from edgekit.distill.clip.prune import prune_image, prune_text
+from edgekit.distill.clip.reconstruct import reconstruct_image
 from edgekit.distill.clip.reinforced import ReinforcedPairs, StoreTargets
+from edgekit.distill.clip.reparam import reparameterize
 from edgekit.distill.clip.text import TextTransformer
 from edgekit.distill.loop import Data, train
 from edgekit.distill.settings import bf16_pays, loop_config
@@ -89,6 +93,8 @@ def prune(
 ) -> dict[str, Any]:
     """Write the model in ``source`` with fewer channels, heads and blocks, recovered by following ``teacher``."""
     settings = recipe.stages.prune
+    if settings.importance == "reconstruction":
+        return _rebuild(recipe, splits, source, out, work, progress)
     model, tokenizer = load(source)
     before = _shape(model)
     probe = splits.train.take(range(min(len(splits.train), settings.importance_examples)))
@@ -105,6 +111,32 @@ def prune(
         report = follow(recipe, splits, small, teacher, settings.recovery, work, "recover", progress)
     save(small, tokenizer, out)
     return {"before": before, "after": _shape(small), **report}
+
+
+def _rebuild(recipe: Recipe, splits: Splits, source: Path, out: Path, work: Path, progress: Progress) -> dict[str, Any]:
+    """The model in ``source`` with fewer hidden channels in its image tower, which then follows itself as it was."""
+    settings, (model, tokenizer) = recipe.stages.prune, load(source)
+    data = _limited(splits.train, settings.recovery, recipe.seed)
+    pairs = make_pairs(data, model.config, reader(tokenizer, model.config), progress, settings.recovery.augment)
+    if settings.pictures is not None:
+        pairs = and_pictures(pairs, read_pixels(read_pictures(settings.pictures), model.config, progress))
+    some = np.sort(np.random.default_rng(recipe.seed).permutation(len(pairs))[: settings.importance_examples])
+    progress.say(f"prune: reconstruction on {len(some)} pictures")
+    image = reconstruct_image(model.image, pairs.images(some), settings.ffn, progress=progress)
+    small = DualEncoder(model.config, image, model.text)
+    small.load_state_dict({k: v for k, v in model.state_dict().items() if "logit" in k}, strict=False)
+    report: dict[str, Any] = {"epochs": 0}
+    if settings.recovery.epochs or settings.recovery.min_steps:
+        report = _train(
+            *(recipe, splits, small, tokenizer, None, settings.recovery, work, "recover", progress),
+            pairs=pairs,
+            objective=BlocksObjective(small, reparameterize(model.image)),
+        )
+    targets = _cached(splits.train, recipe.stages.teach, recipe.seed, small)
+    if targets is not None and "text" not in small.towers and recipe.stages.teach.train == "heads":
+        report["probe"] = _probe(recipe, splits, small, tokenizer, targets, progress)
+    save(small, tokenizer, out)
+    return {"before": _shape(model), "after": _shape(small), **report}
 
 
 def follow(
@@ -168,10 +200,11 @@ def _train(
     progress: Progress,
     heads: bool = False,
     pairs: Data | None = None,
+    objective: PairObjective | None = None,
 ) -> dict[str, Any]:
     """Train ``model`` in place. ``heads``: its projections alone, on what its locked towers give.
 
-    ``pairs``: what to train on, else the training part as it is.
+    ``pairs``: what to train on, else the training part as it is. ``objective``: for what, else the recipe's losses.
     """
     weights = recipe.stages.distill.pair_losses
     read = reader(tokenizer, model.config)
@@ -179,11 +212,12 @@ def _train(
     if heads:
         own = make_pairs(_limited(splits.train, training, recipe.seed), model.config, read, progress)
         given, seen = features(model, own, progress), features(model, held, progress)
-        objective: PairObjective = HeadsObjective(model, weights, targets, given)
+        objective = HeadsObjective(model, weights, targets, given)
         give: Callable[[DualEncoder], Embeddings] = seen.embed
         pairs = given
     else:
-        objective, give = PairObjective(model, weights, targets), partial(embed, pairs=held)
+        give = partial(embed, pairs=held)
+        objective = objective or PairObjective(model, weights, targets)
         if pairs is None:
             data = _limited(splits.train, training, recipe.seed)
             pairs = make_pairs(data, model.config, read, progress, training.augment)
@@ -194,8 +228,7 @@ def _train(
 
     config = loop_config(recipe, training)
     report = train(objective, pairs, config, validate, work / "checkpoints", label, progress)
-    used = {k: v for k, v in weights.model_dump().items() if v} if targets else {"contrastive": 1.0}
-    return {"losses": used, **report}
+    return {"losses": objective.terms(), **report}
 
 
 def _probe(

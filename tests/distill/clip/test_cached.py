@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from edgekit.data import PictureTextSet
 from edgekit.data.pictures import ArrayPictures, PictureSplits
@@ -16,7 +17,8 @@ from edgekit.distill.clip.build import new_student, new_teacher
 from edgekit.distill.clip.config import DualConfig, NoTextConfig
 from edgekit.distill.clip.dual import DualEncoder
 from edgekit.distill.clip.folder import load, save
-from edgekit.distill.clip.reparam import Conv2d
+from edgekit.distill.clip.reconstruct import effort
+from edgekit.distill.clip.reparam import Conv2d, reparameterize
 from edgekit.errors import DataError, ModelError, RecipeError
 from edgekit.evaluate.open import open_predictor
 from edgekit.progress import Silent
@@ -94,6 +96,49 @@ def test_a_student_of_pictures_alone_follows_the_cached_teacher(probed: Path, tm
     )
     (answer,) = open_predictor(probed).answer((held.pictures.open(0), "a caption that nobody reads"))
     assert answer.shape == (1, DIM)
+
+
+def test_reconstruction_sees_further_pictures_and_fits_the_probe_anew(probed: Path, tmp_path: Path) -> None:
+    more = tmp_path / "more" / "inside"
+    more.mkdir(parents=True)
+    for row in range(20):
+        Image.fromarray(part(20, 5).pictures.open(row)).save(more / f"{row}.png")
+    heads = {**TRAINING, "train": "heads", "augment": {"flip": 0.5}}
+    prune = {"importance": "reconstruction", "ffn": 0.2, "pictures": str(tmp_path / "more")}
+    prune["recovery"] = {**TRAINING, "learning_rate": 1e-4, "augment": {"flip": 0.5}}
+    asked = recipe(stages={"teach": heads, "prune": prune})
+    report = families.prune(asked, splits(), probed, probed, tmp_path / "model", tmp_path / "work", Silent())
+    assert report["losses"] == {"blocks": 1.0} and report["epochs"] == 1 and report["examples"] == 68
+    assert report["after"]["parameters"] < report["before"]["parameters"]
+    assert report["probe"]["examples"] == 48 and report["probe"]["validation_cosine"] > 0.9
+    before, after = load(probed)[0].image, load(tmp_path / "model")[0].image
+    assert effort(after, pictures(1, 32)) <= 0.8 * effort(reparameterize(before), pictures(1, 32))
+    alone = {**prune, "pictures": None, "recovery": {"epochs": 0, "min_steps": 0}}
+    asked = recipe(stages={"teach": heads, "prune": alone})
+    report = families.prune(asked, splits(), probed, probed, tmp_path / "alone", tmp_path / "work2", Silent())
+    assert report["epochs"] == 0 and report["probe"]["validation_cosine"] > 0.9
+    missing = recipe(stages={"teach": heads, "prune": {**prune, "pictures": str(tmp_path / "none")}})
+    with pytest.raises(DataError, match="none"):
+        families.prune(missing, splits(), probed, probed, tmp_path / "x", tmp_path / "work3", Silent())
+
+
+def test_what_reconstruction_cannot_do() -> None:
+    for prune, message in (
+        ({"importance": "reconstruction", "layers": 1}, "hidden channels"),
+        ({"importance": "reconstruction", "heads": 0.5}, "hidden channels"),
+        ({"pictures": "x"}, "reconstruction alone"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            recipe(stages={"prune": prune})
+    with pytest.raises(ValueError, match="task clip"):
+        Recipe.model_validate(
+            {
+                "task": "embed",
+                "data": {"train": "x.csv"},
+                "model": "x",
+                "stages": {"prune": {"importance": "reconstruction"}},
+            }
+        )
 
 
 def test_a_caption_is_followed_by_its_picture_where_the_student_has_texts(tmp_path: Path) -> None:
