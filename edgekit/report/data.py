@@ -62,8 +62,8 @@ def read(path: str | Path, profiles: Iterable[dict[str, Any]] = ()) -> dict[str,
 def read_all(paths: Sequence[str | Path], profiles: Iterable[dict[str, Any]] = ()) -> list[dict[str, Any]]:
     """:func:`read` of each of ``paths``; a profile goes to the bundle that it measured.
 
-    That is the one with its hash, else of its name, else the first. Bundles of one name get their folder's, and if that
-    is one too their hash's, behind it. Raises BundleError.
+    That is the one with its hash, else of its name, else the first. Different bundles of one name get their folder's
+    behind it, and if that is one too their hash's. Raises BundleError.
     """
     hashes = [_sha256(open_bundle(path, check_hashes=False)) for path in paths]
     given: list[list[dict[str, Any]]] = [[] for _ in paths]
@@ -74,10 +74,10 @@ def read_all(paths: Sequence[str | Path], profiles: Iterable[dict[str, Any]] = (
         given[[*same, *alike, 0][0]].append(profile)
     found = [read(path, of) for path, of in zip(paths, given, strict=True)]
     for key in ("bundle", "sha256"):
-        counted = Counter(data["name"] for data in found)
+        counted = Counter(name for name, _ in {(data["name"], data["sha256"]) for data in found})
         for data in found:
             if counted[data["name"]] > 1:
-                data["name"] = f"{data['name']} ({data[key][:80] if key == 'bundle' else data[key][:8]})"
+                data["name"] += f" ({data[key][:80] if key == 'bundle' else data[key][:8]})"
     return found
 
 
