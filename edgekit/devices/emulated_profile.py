@@ -30,7 +30,7 @@ def profile(path: str | Path, cpu: str, progress: Progress = Silent()) -> dict[s
     bundle = open_bundle(path)
     counts = instructions.count(path, [cpu], progress=progress)
     verified = emulate.verify(path, [cpu], progress)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "engine": one.engine,
             "file": one.file,
