@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from edgekit.bundle import open_bundle
 from edgekit.devices.browser import PhoneServer, Settings
 from edgekit.devices.browser.guard import Gate, is_local
-from edgekit.devices.browser.measured import mean_interval, profile_of
+from edgekit.devices.browser.measured import profile_of
 from edgekit.devices.browser.packages import PACKAGES, WebFiles
 from edgekit.errors import InputError
 
@@ -346,11 +346,3 @@ def test_what_cannot_be_served(small_bundle: Path, stand_ins: WebFiles, server: 
     other = replace(opened, manifest=replace(opened.manifest, models=models))
     with pytest.raises(InputError, match="openvino"):
         PhoneServer(other, stand_ins, tmp_path)
-
-
-def test_interval_holds_the_mean_and_grows_with_the_noise() -> None:
-    rng = np.random.default_rng(1)
-    calm, wild = rng.normal(10, 0.1, 200), rng.normal(10, 2, 200)
-    (a, b), (c, d) = mean_interval(calm), mean_interval(wild)
-    assert a < calm.mean() < b and c < wild.mean() < d and d - c > 5 * (b - a)
-    assert mean_interval([3.0]) == (3.0, 3.0)

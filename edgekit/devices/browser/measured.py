@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import platform
 import re
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -19,13 +17,13 @@ from edgekit.bundle import manifest as manifests
 from edgekit.bundle.reader import manifest_bytes
 from edgekit.devices.boards.load import load, names
 from edgekit.devices.profiler import best
+from edgekit.devices.stats import mean_interval
 from edgekit.errors import BundleError, InputError
 
 MAX_BYTES = 4 << 20
 MAX_ROWS, MAX_RUNS, MAX_TEXT = 200, 5000, 400
 MAX_MS = 1e7
 PARTS = ("preprocess", "model", "postprocess")
-_DRAWS = 1000  # of the bootstrap
 
 
 @cache
@@ -132,12 +130,12 @@ def _row(row: dict[str, Any], where: str, models: dict[str, Any], engines: dict[
         raise InputError(f"{where}: parts_ms", found="lists of several lengths", expected="one length")
     total = np.array(columns).sum(axis=0)
     p50, p90, p95, p99 = np.percentile(total, [50, 90, 95, 99])
-    low, high = mean_interval(total)
+    mean, low, high = mean_interval(total)
     times = {
         "load_ms": _number(row.get("load_ms"), f"{where}: load_ms"),
         "first_ms": _number(row.get("first_ms"), f"{where}: first_ms"),
         **{"p50_ms": p50, "p90_ms": p90, "p95_ms": p95, "p99_ms": p99, "max_ms": total.max()},
-        **{"mean_ms": total.mean(), "mean_low_ms": low, "mean_high_ms": high, "jitter_ms": p95 - p50},
+        **{"mean_ms": mean, "mean_low_ms": low, "mean_high_ms": high, "jitter_ms": p95 - p50},
         **{f"{part}_p50_ms": np.median(column) for part, column in zip(PARTS, columns, strict=True)},
     }
     return {
@@ -158,17 +156,6 @@ def _row(row: dict[str, Any], where: str, models: dict[str, Any], engines: dict[
         "rss_steady_mb": None,
         "samples_ms": [round(float(value), 4) for value in total],
     }
-
-
-def mean_interval(samples: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    """95 % interval of the mean: block bootstrap (Künsch 1989), since neighbouring runs are alike. Fixed seed."""
-    values = np.asarray(samples, np.float64)
-    size = max(1, round(len(values) ** (1 / 3)))
-    blocks = np.lib.stride_tricks.sliding_window_view(values, size)
-    drawn = np.random.default_rng(0).integers(0, len(blocks), (_DRAWS, math.ceil(len(values) / size)))
-    means = blocks[drawn].reshape(_DRAWS, -1)[:, : len(values)].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def _object(value: object, where: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.bundle import Bundle
+from edgekit.devices import profiles
 from edgekit.devices.browser import measured
 from edgekit.devices.browser.certificate import server_context
 from edgekit.devices.browser.guard import Gate, is_local
@@ -162,6 +163,7 @@ class PhoneServer(ThreadingHTTPServer):
         with self._lock:
             path = self._place(measured.slug(profile))
             text = json.dumps(profile, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+            profiles.read(text.encode(), path.name)
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as part:
