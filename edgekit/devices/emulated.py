@@ -30,7 +30,7 @@ def emulation(root: Path = Path("/")) -> str:
 def without_times(profile: dict[str, Any]) -> dict[str, Any]:
     """``profile`` (:meth:`edgekit.devices.profiler.Profile.to_dict`) as one of an emulated machine: no time is left."""
     rows = [{key: _untimed(key, value) for key, value in row.items()} for row in profile["rows"]]
-    choice = {**profile["choice"], "why": NO_TIMING}
+    choice = {**(profile["choice"] or {}), "why": NO_TIMING}
     if rows:
         choice |= {key: rows[0][key] for key in ("engine", "file", "threads")}
     return {**profile, "basis": "emulated", "rows": rows, "choice": choice, "sustain": None, "ops": []}

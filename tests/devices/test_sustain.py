@@ -41,7 +41,7 @@ def test_the_series_of_a_board(job: dict[str, Any], tmp_path: Path) -> None:
     assert set(series["frequency_mhz"]) == {600.0}
     assert set(series["throttled"]) == {True} and found["throttle_flags"] == ["throttled", "under_voltage"]
     assert series["power_w"] is None
-    assert found["ratio"] == pytest.approx(found["last_minute_p50_ms"] / found["first_minute_p50_ms"], abs=1e-3)
+    assert found["ratio"] == pytest.approx(found["last_minute_p50_ms"] / found["first_minute_p50_ms"], abs=5e-3)
     assert found["runs"] > 10 and found["window_s"] == pytest.approx(0.2)
 
 
