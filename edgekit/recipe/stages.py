@@ -181,6 +181,11 @@ class DistillConfig(Training, Enabled):
     )
     batch_size: int = Field(default=64, ge=1, le=65536, description="Texts in one batch, all processes together.")
     learning_rate: float = Field(default=2e-4, gt=0, le=1, description="Peak learning rate.")
+    train: Literal["all", "text"] = Field(
+        default="all",
+        description="Of a dual encoder: both towers, or the text tower alone, on every caption; the image tower then "
+        "stays as it starts, and least squares fit its projection to the teacher's embeddings.",
+    )
     temperature: float = Field(default=2.0, gt=0, le=100, description="Temperature T of the soft targets.")
     layer_drop: float = Field(
         default=0.0, ge=0, lt=1, description="Chance that a text skips a layer in a training step (LayerDrop)."

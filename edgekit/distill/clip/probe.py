@@ -16,15 +16,25 @@ from edgekit.progress import Progress
 Floats = NDArray[np.float32]
 PENALTIES = tuple(float(penalty) for penalty in np.geomspace(1e-4, 1e4, 33))  # that are tried: features differ in scale
 
+AS_IT_IS = 1e12  # the penalty that leaves a projection so
+
 
 def fit_probe(
-    model: DualEncoder, train: Pairs, held: Pairs, targets: Floats, wanted: Floats, mirror: bool, progress: Progress
+    model: DualEncoder,
+    train: Pairs,
+    held: Pairs,
+    targets: Floats,
+    wanted: Floats,
+    mirror: bool,
+    progress: Progress,
+    near: bool = False,
 ) -> dict[str, Any]:
     """Give the image tower of ``model`` the projection that takes ``train`` nearest to ``targets`` (P, D).
 
     Least squares with a penalty on large weights (Hoerl and Kennard 1970); of several penalties the one with the
-    highest mean cosine between ``held`` and ``wanted``. ``mirror``: mirror images count as further pictures. Returns
-    the penalty and that cosine.
+    highest mean cosine between ``held`` and ``wanted``. ``mirror``: mirror images count as further pictures. ``near``:
+    the penalty is on the distance from the projection that there is, whose scale is kept. Returns the penalty and that
+    cosine.
     """
     progress.say(f"linear probe: features of {len(train)} pictures")
     given, goal = picture_features(model, train, progress).double(), torch.from_numpy(targets).double()
@@ -32,10 +42,13 @@ def fit_probe(
         given = torch.cat([given, picture_features(model, train, progress, mirrored=True).double()])
         goal = torch.cat([goal, goal])
     seen, right = picture_features(model, held, progress).double(), torch.from_numpy(wanted).double()
+    start = projection(model.image).weight.detach().T.double() * float(near)
+    if near:  # embeddings have no length of their own, so the one that they have here is kept
+        goal = goal * (given @ start).norm(dim=1).mean() - given @ start
     square, product, unit = given.T @ given, given.T @ goal, torch.eye(given.shape[1], dtype=given.dtype)
     found: dict[float, tuple[float, torch.Tensor]] = {}
-    for penalty in PENALTIES:
-        weights = torch.linalg.solve(square + penalty * unit, product)
+    for penalty in (*PENALTIES, AS_IT_IS) if near else PENALTIES:
+        weights = start + torch.linalg.solve(square + penalty * unit, product)
         found[penalty] = float((normalise(seen @ weights) * right).sum(1).mean()), weights
     best = max(found, key=lambda penalty: found[penalty][0])
     with torch.no_grad():

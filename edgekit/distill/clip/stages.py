@@ -17,6 +17,7 @@ from edgekit.data import PictureSplits, PictureTextSet
 from edgekit.data.folders import read_pictures
 from edgekit.data.pictures import fingerprint
 from edgekit.data.store import ReinforcedStore
+from edgekit.distill.clip.apart import Captions, TextObjective, text_cosine
 from edgekit.distill.clip.build import new_student, new_teacher
 from edgekit.distill.clip.config import BertConfig, TextConfig
 from edgekit.distill.clip.dual import DualEncoder, is_dual
@@ -79,7 +80,8 @@ def distil(recipe: Recipe, splits: Splits, source: Path, out: Path, work: Path, 
     teacher, tokenizer = load(source)
     torch.manual_seed(recipe.seed)
     student = new_student(recipe.student.towers, teacher, tokenizer.get_vocab_size())
-    report = follow(recipe, splits, student, source, recipe.stages.distill, work, "distill", progress)
+    learn = _follow_apart if recipe.stages.distill.train == "text" else follow
+    report = learn(recipe, splits, student, source, recipe.stages.distill, work, "distill", progress)
     save(student, tokenizer, out)
     return {
         **_shape(student),
@@ -166,6 +168,37 @@ def follow(
         data = _limited(splits.train, training, recipe.seed)
         targets = _answers(source, data, bf16_pays(recipe), work.parent / "answers" / source.parent.name, progress)
     return _train(recipe, splits, student, tokenizer, targets, training, work, label, progress)
+
+
+def _follow_apart(
+    recipe: Recipe,
+    splits: Splits,
+    student: DualEncoder,
+    source: Path,
+    training: Training,
+    work: Path,
+    label: str,
+    progress: Progress,
+) -> dict[str, Any]:
+    """As :func:`follow`, tower by tower: the text tower trained on captions, the image tower's projection fitted."""
+    settings, data = recipe.stages.distill, _limited(splits.train, training, recipe.seed)
+    if data.targets is not None or settings.reinforced or "text" not in student.towers:
+        found = "a cached teacher or a reinforced set" if "text" in student.towers else "no text tower"
+        raise RecipeError("stages.distill.train", found=f"text, with {found}", expected="a teacher of texts to follow")
+    if not (settings.pair_losses.feature_cosine or settings.pair_losses.feature_mse):
+        raise RecipeError("stages.distill.pair_losses", found="no feature loss", expected="one, as train is text")
+    read = reader(read_tokenizer(source), student.config)
+    own, held = (make_pairs(part, student.config, read, progress) for part in (data, splits.validation))
+    cache = work.parent / "answers" / source.parent.name
+    said, wanted = (_answers(source, part, bf16_pays(recipe), cache, progress) for part in (data, splits.validation))
+    assert wanted.texts is not None, "of a live teacher"
+    probe = fit_probe(student, own, held, said.images, wanted.images, False, progress, near=True)
+    objective = TextObjective(student, settings.pair_losses, said)
+    validate = partial(text_cosine, pairs=held, wanted=wanted.texts)
+    config = loop_config(recipe, training)
+    report = train(objective, Captions(own), config, validate, work / "checkpoints", label, progress)
+    student.requires_grad_(True)
+    return {"losses": objective.terms(), "probe": probe, **report}
 
 
 def _answers(source: Path, data: PictureTextSet, bf16: bool, cache: Path, progress: Progress) -> Targets:

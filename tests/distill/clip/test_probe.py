@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from edgekit.distill.clip.config import DualConfig, NoTextConfig
 from edgekit.distill.clip.dual import DualEncoder
+from edgekit.distill.clip.heads import projection
 from edgekit.distill.clip.pairs import Pairs
 from edgekit.distill.clip.probe import PENALTIES, fit_probe
 from edgekit.errors import ModelError
@@ -30,6 +31,13 @@ class Seen(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         return images.flatten(1) * 1e3
+
+
+class Small(Seen):
+    """The same in a scale that the penalties are large beside."""
+
+    def features(self, images: Tensor) -> Tensor:
+        return images.flatten(1) * 3
 
 
 def make(count: int, seed: int) -> Pairs:
@@ -74,10 +82,6 @@ def test_the_penalty_is_the_one_that_validation_likes_best() -> None:
     noisy = (given + random.normal(size=given.shape) * 2 * given.std()).astype(np.float32)
     wanted = unit(answers(held, known))
 
-    class Small(Seen):
-        def features(self, images: Tensor) -> Tensor:
-            return images.flatten(1) * 3
-
     cosines = {}
     for penalty in PENALTIES:
         features = train.images(slice(None)).flatten(1).double().numpy() * 3
@@ -87,6 +91,28 @@ def test_the_penalty_is_the_one_that_validation_likes_best() -> None:
     report = fit_probe(student, train, held, noisy, wanted.astype(np.float32), False, Silent())
     assert report["penalty"] == max(cosines, key=lambda one: cosines[one])
     assert report["validation_cosine"] == pytest.approx(max(cosines.values()), abs=1e-4)
+
+
+def test_near_what_there_was_a_projection_keeps_its_scale() -> None:
+    """It is turned by a little; few pictures say enough for that, and would not for all of it."""
+    random = np.random.default_rng(5)
+    known = random.normal(size=(DIM, WIDTH)).astype(np.float32)
+    turned = known + 0.3 * random.normal(size=known.shape).astype(np.float32)
+    train, held = make(30, 1), make(100, 2)
+    wanted = unit(answers(held, turned))
+    before = float((unit(answers(held, known)) * wanted).sum(1).mean())
+    cosines = []
+    for near in (True, False):
+        student = DualEncoder(DualConfig(VIT, NoTextConfig(24, 16)), Small())
+        with torch.no_grad():
+            projection(student.image).weight.copy_(torch.from_numpy(known))
+        report = fit_probe(student, train, held, unit(answers(train, turned)), wanted, False, Silent(), near)
+        cosines.append(report["validation_cosine"])
+        if near:
+            found = answers(held, projection(student.image).weight.detach().numpy())
+            lengths = [np.linalg.norm(rows, axis=1).mean() for rows in (found, answers(held, known))]
+            assert lengths[0] == pytest.approx(lengths[1], rel=0.2)
+    assert cosines[0] > before and cosines[0] > cosines[1]
 
 
 def test_mirror_images_make_a_projection_that_does_not_tell_left_from_right() -> None:

@@ -108,6 +108,27 @@ def test_a_student_follows_and_is_smaller(
     assert 0 <= found.low <= found.value <= found.high <= 1
 
 
+def test_towers_follow_their_teachers_own_apart(
+    recipe: Recipe, splits: PictureSplits[PictureTextSet], teacher: Path, tmp_path: Path
+) -> None:
+    settings = {**TRAINING, "epochs": 3, "train": "text", "pair_losses": {"feature_cosine": 1}}
+    asked = {**RAW, "student": {"towers": {**TOWERS, "text_layers": 1}}, "stages": {"distill": settings}}
+    report = families.distil(
+        Recipe.model_validate(asked), splits, teacher, tmp_path / "model", tmp_path / "work", Silent()
+    )
+    assert report["losses"] == {"feature_cosine": 1.0} and report["examples"] == len(splits.train.captions)
+    assert report["history"][-1]["loss"] < report["history"][0]["loss"]
+    before, after = load(teacher)[0], load(tmp_path / "model")[0]
+    ours, theirs = after.image.state_dict(), before.image.state_dict()
+    changed = {name for name, value in theirs.items() if not torch.equal(value, ours[name])}
+    assert changed <= {"projection.weight"} and report["probe"]["validation_cosine"] > 0.95
+    for losses, store, match in (({"feature_cosine": 0}, None, "pair_losses"), ({}, "x", "reinforced")):
+        wrong = {**settings, "pair_losses": losses, "reinforced": store}
+        impossible = Recipe.model_validate({**asked, "stages": {"distill": wrong}})
+        with pytest.raises(RecipeError, match=match):
+            families.distil(impossible, splits, teacher, tmp_path / "no", tmp_path / "w", Silent())
+
+
 @pytest.mark.slow
 def test_pruning_makes_it_smaller_and_keeps_its_temperature(
     recipe: Recipe, splits: PictureSplits[PictureTextSet], teacher: Path, tmp_path: Path
