@@ -126,7 +126,8 @@ def test_a_terminal_shows_the_code_too(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def started(arguments: list[str], folder: Path) -> Iterator[str]:
     """An ``edgekit`` in ``folder``, until it has shown its address. Gives its stderr so far; ends as with Ctrl-C."""
-    command = [sys.executable, "-m", "edgekit", *arguments]
+    # A shell that starts the tests in the background lets them, and all that they start, ignore Ctrl-C.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "edgekit", *arguments]
     process = subprocess.Popen(
         command, cwd=folder, text=True, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
