@@ -21,7 +21,7 @@ ON_THE_BOARD = {  # they install packages there
     "python3 -m venv edge && . edge/bin/activate",
     "pip install 'edgekit[cli,onnxruntime,litert]'",
     "pip uninstall -y onnxruntime",
-    "pip install onnxruntime-gpu --index-url https://pypi.jetson-ai-lab.io/jp6/cu129",
+    'pip install onnxruntime-gpu --index-url "$JETSON_INDEX"',
 }
 NO_GPU = 4  # what `verify --device gpu` must end with where no GPU ran
 
