@@ -21,7 +21,7 @@ from edgekit.recipe.stages import PairLosses
 
 
 class BlocksObjective(PairObjective):
-    """The mean over blocks, and over the embedding, of the squared error as a share of the leader's own variance.
+    """The squared error as a share of the leader's own variance: of the embedding, and the mean over all blocks.
 
     The text tower and the temperature stay as they are.
     """
@@ -33,8 +33,8 @@ class BlocksObjective(PairObjective):
             parameter.requires_grad_(name.startswith("image."))
 
     def terms(self) -> dict[str, float]:
-        """The one term."""
-        return {"blocks": 1.0}
+        """The two terms."""
+        return {"blocks": 1.0, "embedding": 1.0}
 
     def forward(self, batch: PairBatch) -> Tensor:
         pixels = batch.pixels
@@ -44,7 +44,8 @@ class BlocksObjective(PairObjective):
         with torch.no_grad():
             goals = block_outputs(leader, pixels)
         found = block_outputs(self.student.image, pixels)
-        return torch.stack([share(mine, goal) for mine, goal in zip(found, goals, strict=True)]).mean()
+        *blocks, embedding = (share(mine, goal) for mine, goal in zip(found, goals, strict=True))
+        return embedding + torch.stack(blocks).mean()
 
 
 def share(mine: Tensor, goal: Tensor) -> Tensor:
