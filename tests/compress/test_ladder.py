@@ -68,7 +68,7 @@ def test_a_bundle_that_is_a_ladder(small_job: Path, cache: Path, tmp_path: Path)
         ladder.govern(1)
         assert stream.run(TEXTS[0]).rung == "1"
     page = found.report.read_text("utf-8")
-    assert "<h2>Ladder</h2>" in page and "against p50 of each rung: 2: " in page
+    assert ">Ladder</h2>" in page and "Accuracy on the test part against p50 of each rung." in page
     assert all(row["cached"] for row in plan(recipe, cache))
 
 
