@@ -89,7 +89,7 @@ class Cutting(Silent):
 
 
 def profiled(board: SshBoard, bundle: Path, engines: list[str]) -> dict[str, Any]:
-    """The quick profile. qemu-user hung once in some dozen runs: then the connection is cut, and the board asked again."""
+    """The quick profile. qemu-user hung once in a dozen runs: then the connection is cut, and the board asked again."""
     for last in (False, True):
         watch = threading.Timer(200, board.cut)
         watch.start()
