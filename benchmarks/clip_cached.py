@@ -96,16 +96,22 @@ def zero_shot(model: Any, images: list[np.ndarray], labels: np.ndarray, names: l
     return {"zero_shot": float(hit.mean()), "low": low, "high": high, "n": len(hit), "classes": each, "hits": hit}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def asked(about: str | None, output: Path, recipe: Path) -> tuple[argparse.Namespace, dict[str, np.ndarray], Path]:
+    """Arguments, with their defaults; the prompts, and the file that a recipe finds them in."""
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/image_text"))
-    parser.add_argument("--output", type=Path, default=Path("build/clip_cached"))
-    parser.add_argument("--recipe", type=Path, default=RECIPE)
+    parser.add_argument("--output", type=Path, default=output)
+    parser.add_argument("--recipe", type=Path, default=recipe)
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     texts = prompts(args.data)
     bank = args.output / "prompts.npz"
     np.savez(bank, names=np.array(list(texts)), embeddings=np.stack(list(texts.values())).astype(np.float32))
+    return args, texts, bank
+
+
+def main() -> None:
+    args, texts, bank = asked(__doc__, Path("build/clip_cached"), RECIPE)
     recipe = load_recipe(args.recipe, {"prompts.embeddings": str(bank.resolve())})
     bundle = compress(recipe, args.output / "clip_cached.edge", overwrite=True).bundle
     training, trained = pictures(args.data / "imagenette" / "train")

@@ -9,12 +9,11 @@ the tower alone, on pictures that are ready for it.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from clip_cached import choose, pictures, prompts, zero_shot
+from clip_cached import asked, choose, pictures, zero_shot
 
 import edgekit
 from edgekit.bundle import open_bundle
@@ -28,15 +27,7 @@ TIMED, ROUNDS, WARMUP = 60, 10, 10
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/image_text"))
-    parser.add_argument("--output", type=Path, default=Path("build/clip_pruned"))
-    parser.add_argument("--recipe", type=Path, default=RECIPE)
-    args = parser.parse_args()
-    args.output.mkdir(parents=True, exist_ok=True)
-    texts = prompts(args.data)
-    bank = args.output / "prompts.npz"
-    np.savez(bank, names=np.array(list(texts)), embeddings=np.stack(list(texts.values())).astype(np.float32))
+    args, texts, bank = asked(__doc__, Path("build/clip_pruned"), RECIPE)
     models: dict[str, Any] = {}
     for name, prune in (("whole", False), ("pruned", True)):
         changes = {"prompts.embeddings": str(bank.resolve()), "stages.prune.enabled": str(prune).lower()}

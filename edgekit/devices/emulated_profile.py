@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from edgekit.bundle import open_bundle
 from edgekit.devices import emulate, instructions
 from edgekit.devices.boards import load
 from edgekit.devices.emulated import without_times
+from edgekit.devices.profiler import created, manifest_sha256
 from edgekit.devices.userland import wheels
 from edgekit.errors import EngineError
 from edgekit.progress import Progress, Silent
@@ -56,10 +55,10 @@ def profile(path: str | Path, cpu: str, progress: Progress = Silent()) -> dict[s
         {
             "schema_version": 1,
             "bundle": str(path),
-            "bundle_sha256": hashlib.sha256((bundle.root / "manifest.json").read_bytes()).hexdigest(),
+            "bundle_sha256": manifest_sha256(bundle),
             "target": "local",
             "board": board.key,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created": created(),
             "environment": {
                 "cpu": f"{cpu}, as in a {board.name}",
                 "architecture": board.architecture,

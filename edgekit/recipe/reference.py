@@ -33,11 +33,15 @@ def write(docs: Path) -> list[Path]:
     """Bring recipe.schema.json and the table in recipe.md, both in ``docs``, up to date; returns the two paths."""
     schema, page = docs / "recipe.schema.json", docs / "recipe.md"
     schema.write_text(schema_text(), encoding="utf-8")
-    text = page.read_text(encoding="utf-8")
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{START}\n{field_table()}\n{END}{after}", encoding="utf-8")
+    put_between(page, START, END, field_table())
     return [schema, page]
+
+
+def put_between(page: Path, start: str, end: str, text: str) -> None:
+    """Replace what stands between the marks ``start`` and ``end`` in the file ``page``."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(start)
+    _, _, after = rest.partition(end)
+    page.write_text(f"{before}{start}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def _fields(model: type[BaseModel], prefix: str) -> list[tuple[str, str, str, str]]:

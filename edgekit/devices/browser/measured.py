@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import re
-from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -14,9 +12,8 @@ import numpy as np
 from edgekit._version import __version__
 from edgekit.bundle import Bundle
 from edgekit.bundle import manifest as manifests
-from edgekit.bundle.reader import manifest_bytes
 from edgekit.devices.boards.load import load, names
-from edgekit.devices.profiler import best
+from edgekit.devices.profiler import best, created, manifest_sha256
 from edgekit.devices.stats import mean_interval
 from edgekit.errors import BundleError, InputError
 
@@ -70,8 +67,8 @@ def profile_of(data: bytes, bundle: Bundle, engines: dict[str, str]) -> dict[str
     return {
         "schema_version": 1,
         "bundle": bundle.manifest.name,
-        "bundle_sha256": hashlib.sha256(manifest_bytes(bundle.root)).hexdigest(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "bundle_sha256": manifest_sha256(bundle),
+        "created": created(),
         "basis": "emulated" if automated else "measured",
         "target": "browser",
         "board": board,

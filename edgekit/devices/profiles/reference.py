@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from edgekit.devices.profiles.schema import Part, ProfileFile
+from edgekit.recipe.reference import put_between
 
 START, END = "<!-- keys: made by `python -m edgekit.devices.profiles docs` -->", "<!-- end of keys -->"
 _ID = "https://json-schema.org/draft/2020-12/schema"
@@ -30,10 +31,7 @@ def write(docs: Path) -> list[Path]:
     """Bring profile.schema.json and the table in profile.md, both in ``docs``, up to date; returns the two paths."""
     schema, page = docs / "profile.schema.json", docs / "profile.md"
     schema.write_text(schema_text(), encoding="utf-8")
-    text = page.read_text(encoding="utf-8")
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{START}\n{key_table()}\n{END}{after}", encoding="utf-8")
+    put_between(page, START, END, key_table())
     return [schema, page]
 
 

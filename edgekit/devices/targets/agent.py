@@ -14,7 +14,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +148,6 @@ def check(job: dict[str, Any], progress: Told) -> dict[str, Any]:
 
 def measure(job: dict[str, Any], progress: Told) -> dict[str, Any]:
     """The profile of ``job["bundle"]`` on this machine with ``job["options"]``; without times where it is emulated."""
-    from edgekit.devices.boards import identify, look
     from edgekit.devices.emulated import emulation, without_times
     from edgekit.devices.profiler import profile
     from edgekit.runtimes.telemetry.read import Telemetry
@@ -157,7 +155,7 @@ def measure(job: dict[str, Any], progress: Told) -> dict[str, Any]:
 
     progress.say("verifying on the board")
     report = verify(job["bundle"])
-    board, emulator = identify(look()), emulation()
+    emulator = emulation()
     throttle = Telemetry().read().throttle
     if throttle is not None and throttle.now:
         progress.say(f"the board holds itself back now: {', '.join(throttle.names)}; times will be longer than its own")
@@ -171,9 +169,6 @@ def measure(job: dict[str, Any], progress: Told) -> dict[str, Any]:
             "throttled": None if throttle is None else throttle.names,
             "emulator": emulator or None,
         },
-        "board": board.key if board else "",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "bundle_sha256": _manifest(Path(job["bundle"])),
         "verified": report.to_dict(),
     }
 
