@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import numpy as np
@@ -172,7 +173,7 @@ def test_a_reader_may_leave_early(model: Model) -> None:
 
 
 def test_a_slow_reader_gets_the_newest(model: Model) -> None:
-    given, go_on = threading.Event(), threading.Event()
+    read, go_on = threading.Event(), threading.Event()
     stream = Stream(model, policy="latest")
 
     def source() -> Iterator[str]:
@@ -180,12 +181,14 @@ def test_a_slow_reader_gets_the_newest(model: Model) -> None:
             before = stream.stats().answers
             yield str(number)
             while stream.stats().answers == before:
-                given.wait(0.001)
+                time.sleep(0.001)
+            assert read.wait(WAIT)  # the first is read before a second can take its place
         go_on.set()
 
     with stream:
         reader = stream.over(source())
         first = next(reader)
+        read.set()
         assert go_on.wait(WAIT)
         rest = list(reader)
     assert first.item == "0"
