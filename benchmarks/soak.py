@@ -234,6 +234,30 @@ def slope(samples: npt.NDArray[np.float64], blocks: int = 12) -> list[float] | N
     return [float(fit.slope), float(fit.slope) - half, float(fit.slope) + half]
 
 
+def bursts(
+    strays: list[tuple[float, str]], windows: list[tuple[float, float, str]], began: float, apart_s: float = 0.25
+) -> list[dict[str, Any]]:
+    """Misses that no window holds, in groups: when each began, how long it was, and what the fault before it was."""
+    groups: list[list[tuple[float, str]]] = []
+    for at, why in sorted(strays):
+        if not groups or at - groups[-1][-1][0] > apart_s:
+            groups.append([])
+        groups[-1].append((at, why))
+    found = []
+    for group in groups:
+        since = group[0][0]
+        before = [(end, kind) for _, end, kind in windows if end <= since]
+        found.append(
+            {
+                "at_s": round(since - began, 1),
+                "lasted_ms": round(1e3 * (group[-1][0] - since)),
+                "missed": dict(Counter(why for _, why in group)),
+                "after": f"{before[-1][1]}, {since - before[-1][0]:.2f} s after its window" if before else "the start",
+            }
+        )
+    return found
+
+
 def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
     """Run it; see the module."""
     main = Path(shutil.copytree(given.bundle, work / "main.edge"))
@@ -295,7 +319,8 @@ def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
     missed = [(at, WHYS[int(why)]) for at, why in tally.missed()]
     window_s = sum(b - a for a, b, _ in injector.windows)
     spans = [(a - given.deadline_ms / 1e3, b) for a, b, _ in injector.windows]
-    outside = Counter(why for at, why in missed if not any(a <= at <= b for a, b in spans))
+    strays = [(at, why) for at, why in missed if not any(a <= at <= b for a, b in spans)]
+    outside = Counter(why for _, why in strays)
     return {
         "minutes": lasted / 60,
         "seed": given.seed,
@@ -313,6 +338,7 @@ def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
         "window_share": window_s / lasted,
         "missed_inside": len(missed) - outside.total(),
         "missed_outside": dict(outside),
+        "bursts_outside": bursts(strays, injector.windows, began),
         "age_p50_ms": float(np.percentile(tally.ages_ms, 50)) if tally.ages_ms else None,
         "age_p99_ms": float(np.percentile(tally.ages_ms, 99)) if tally.ages_ms else None,
         "recoveries": len(recoveries.seconds),
