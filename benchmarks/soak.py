@@ -291,8 +291,10 @@ def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
         )
         injector = Injector(model, main / model.file, kinds, given.seed, hang_s, given.pressure_mb)
         wall[0] = injector.clock
-        stream = stack.enter_context(Stream(Traced(model), given.deadline_ms, policy="queue"))
-        capacity = measure_capacity(stream, texts, Tally(tally.right))
+        with Stream(Traced(model), given.deadline_ms, policy="queue") as alone:
+            capacity = measure_capacity(alone, texts, Tally(tally.right))
+        room = max(1, round(capacity * given.deadline_ms / 2e3))  # what waits is answered in half of the deadline
+        stream = stack.enter_context(Stream(Traced(model), given.deadline_ms, policy="queue", queue_size=room))
         every_s = 1 / (given.load * capacity)
         began = time.monotonic()
         end, tick, number = began + 60 * given.minutes, began, 0
@@ -330,6 +332,7 @@ def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
         "capacity_hz": capacity,
         "rate_hz": given.load * capacity,
         "deadline_ms": given.deadline_ms,
+        "queue_size": room,
         "faults": dict(injector.done),
         "requests": tally.counts["requests"],
         "answers": tally.counts["answers"],

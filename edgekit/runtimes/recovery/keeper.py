@@ -17,6 +17,7 @@ from edgekit.runtimes.recovery.session import Opener, Session
 SETTLED = 100  # answers without a fault after which a session's earlier failures are forgotten
 _MEMORY_EVERY_S = 0.25
 _STUCK_EVERY_S = 0.2
+_SETTLE_S = 0.2  # by then the thread of a closed session has ended and freed it
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Keeper:
         self._stuck = self._closing = self._wanted = self._verdict = False
         self._in_flight, self._quiet_since = 0, time.monotonic()
         self._memory_at = 0.0
+        self._owed_at: float | None = None
         self._thread = threading.Thread(target=self._loop, name="edgekit-keeper", daemon=True)
         self._thread.start()
 
@@ -142,6 +144,8 @@ class Keeper:
             retired, self._retired = self._retired, []
         for session in retired:
             session.place.close()
+        if retired:
+            self._owed_at = time.monotonic() + _SETTLE_S
         del retired
         serving = self.serving
         return self._recover() if serving is None else self._look_after(serving)
@@ -172,6 +176,7 @@ class Keeper:
                 self._memory_at = now
                 self._look_at_memory(session)
             waits.append(_MEMORY_EVERY_S)
+        waits.append(self._settle(now))
         better = self._plan.better(session.candidate, now)
         if better is not None:
             self._try(better)
@@ -183,6 +188,18 @@ class Keeper:
         else:
             self._checked(True)  # there is nothing to check
         return min(waits)
+
+    def _settle(self, now: float) -> float:
+        """Give back what was freed while another session served already: by one that hung, or that was replaced."""
+        if self._owed_at is None:
+            return 3600.0
+        if self._abandoned.now():
+            self._owed_at = now + _SETTLE_S
+        if now >= self._owed_at:
+            self._owed_at = None
+            give_back()
+            return 3600.0
+        return self._owed_at - now
 
     def _look_at_memory(self, session: Session) -> None:
         found = session.place.rss_bytes()

@@ -16,7 +16,7 @@ import pytest
 import edgekit
 from edgekit.errors import BundleError, EdgekitWarning, InputError, NoAnswer
 from edgekit.runtimes import Guarded
-from edgekit.runtimes.recovery import Event
+from edgekit.runtimes.recovery import Event, keeper
 from tests import clip_bundles
 from tests.runtimes import tiny
 from tests.runtimes.recovery.conftest import Make, until
@@ -90,6 +90,21 @@ def test_what_hangs_is_left_behind_and_its_late_answer_reaches_nobody(
     for number in (1, 2, 3, 4) * 5:
         assert np.allclose(model.logits(tiny.TEXTS[number]), right[number : number + 1], atol=1e-5)
     until(lambda: model.health()["abandoned_threads"] == 0)
+
+
+def test_what_a_session_that_hung_frees_late_goes_back_to_the_system(
+    bundle: Path, make: Make, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make(bundle)
+    engine, gone = faults.engines[-1], []
+    monkeypatch.setattr(keeper, "give_back", lambda: gone.append(engine() is None))
+    faults.once("hang")
+    model.run("no")
+    until(lambda: len(gone) == 1)  # before the next session served
+    time.sleep(0.5)
+    assert gone == [False]  # it is not asked for again while the first one hangs
+    faults.release.set()
+    until(lambda: gone == [False, True])
 
 
 @pytest.mark.parametrize("fault", ["throw", "nan", "hang"])

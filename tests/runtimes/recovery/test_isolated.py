@@ -97,22 +97,26 @@ import sys, time
 from edgekit.runtimes import Guarded
 model = Guarded(sys.argv[1], threads=1, isolate=True, wrap_engine=sys.argv[2], deadline_ms=1e6)
 print(model.health()["worker_pid"], flush=True)
+sys.stdin.readline()
 model.run("no")
 """
 
 
 def test_a_hanging_worker_goes_with_its_parent(bundle: Path, order: Path) -> None:
-    child = subprocess.Popen([sys.executable, "-c", CHILD, str(bundle), HOOK], stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    order.write_text("")  # the proof takes this one
+    command = [sys.executable, "-c", CHILD, str(bundle), HOOK]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdin is not None and child.stdout is not None
     pid = int(child.stdout.readline())
     order.write_text("hang")
+    child.stdin.write("\n")  # only now it asks
+    child.stdin.flush()
     try:
         until(lambda: not order.exists(), 60)
         assert alive(pid)
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait()
+        child.stdin.close()
         child.stdout.close()
     until(lambda: not alive(pid))
 
