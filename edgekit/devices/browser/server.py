@@ -27,6 +27,7 @@ from edgekit.runtimes.context import ClipTokenizer
 from edgekit.runtimes.preprocess import TextPreprocessor
 
 LENGTHS = (16, 32, 128)
+_POLL_S = 0.05  # how long it takes to notice that it is to end
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class PhoneServer(ThreadingHTTPServer):
         return f"{self.origin}/#{self.gate.token}"
 
     def __enter__(self) -> PhoneServer:
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(_POLL_S,), daemon=True).start()
         return self
 
     def __exit__(self, *given: object) -> None:
