@@ -12,7 +12,8 @@ _KINDS = {
     "batchmatrixmultiply batchmatmul",
     "convolution": "conv fusedconv groupconvolution convolution nhwcconv depthwise",
     "attention": "attention multiheadattention scaleddotproductattention scaledattn qattention",
-    "normalise": "layernorm simplifiedlayernorm skiplayernorm embedlayernorm batchnorm mvn rms lpnorm instancenorm",
+    "normalise": "layernorm simplifiedlayernorm skiplayernorm embedlayernorm batchnorm mvn rms lpnorm instancenorm "
+    "normalize",
     "softmax": "softmax logsoftmax",
     "activation": "gelu fastgelu biasgelu quickgelu relu tanh sigmoid erf hardswish swish",
     "gather": "gather embedding scatter",
