@@ -183,6 +183,7 @@ def test_a_changed_host_key_stops_everything(pi: SshBoard, bundle: Path, capsys:
         pi.trust("host")
 
 
+NAP = f"exec /usr/bin/python{PYTHON} -c 'import time; time.sleep(600)'"
 PYTHON_OF_32_BITS = (
     "exec /usr/bin/python{} -c \"import platform, struct, sys; platform.machine = lambda: 'armv7l'; "
     'struct.calcsize = lambda code: 4; exec(sys.argv[2])" "$@"'
@@ -204,19 +205,19 @@ def test_a_32_bit_system_is_refused_and_stays_as_it_is(
 @pytest.mark.parametrize("pi", ["cortex-a72"], indirect=True)
 def test_a_board_that_hangs_is_given_up(pi: SshBoard, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(pi.root.glob("home/**/*")), tree(pi)
-    with pi.with_program("python3", "sleep 600"):
+    with pi.with_program("python3", NAP):
         assert run(["deploy", str(bundle), "--target", pi.target, "--silence", "4"]) == 2
     assert "looking at the board; found no word and no progress for 4 s" in capsys.readouterr().err
     with open_target(pi.target) as target:
         assert target.run("echo there").out == b"there\n"
         with pytest.raises(SilenceError, match="a nap; found no word and no progress for 2 s"):
-            target.run("echo begun; sleep 600", step=Step("a nap", 0.0, 2.0))
+            target.run(f"echo begun; {NAP}", step=Step("a nap", 0.0, 2.0))
         assert target.run("echo there").out == b"there\n", "what hangs does not take the connection with it"
         watch = threading.Timer(1, pi.freeze)
         watch.start()
         try:
             with pytest.raises(TargetError, match="expected a connection that holds") as caught:
-                target.run("sleep 600")
+                target.run(NAP)
         finally:
             watch.cancel()
             pi.cut()
