@@ -166,6 +166,9 @@ def command(
     emit(form, value, value["rows"], shown)
     for one in value["failed"]:
         say(f"not measured: {one['engine']}, {one['file']}: {one['cause']}")
+    failed = [check["name"] for check in (value["verified"] or {}).get("checks", []) if not check["ok"]]
+    if failed:
+        say(f"not verified here: {', '.join(failed)}; see `edgekit verify`")
     if value["basis"] == "emulated":
         say("emulated: no timing; memory, where it is told, is the emulator's too")
     elif form is not Format.json:

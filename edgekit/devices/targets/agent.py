@@ -164,7 +164,7 @@ def measure(job: dict[str, Any], progress: Told) -> dict[str, Any]:
     throttle = Telemetry().read().throttle
     if throttle is not None and throttle.now:
         progress.say(f"the board holds itself back now: {', '.join(throttle.names)}; times will be longer than its own")
-    found = profile(job["bundle"], **job["options"], progress=progress).to_dict()
+    found = profile(job["bundle"], **job["options"], verified=report.to_dict(), progress=progress).to_dict()
     if emulator:
         found = without_times(found)
     return {
@@ -174,7 +174,6 @@ def measure(job: dict[str, Any], progress: Told) -> dict[str, Any]:
             "throttled": None if throttle is None else throttle.names,
             "emulator": emulator or None,
         },
-        "verified": report.to_dict(),
     }
 
 
