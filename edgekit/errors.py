@@ -71,6 +71,10 @@ class TargetError(InputError):
     """A board cannot be reached, or cannot take what is sent to it. It is as it was before."""
 
 
+class SilenceError(TargetError):
+    """A board fell silent in the middle of a step and was given up; ``what`` names the step, ``found`` how long."""
+
+
 class HostKeyError(TargetError):
     """The machine that answers at an address is not the one that was trusted, or nobody has trusted it yet."""
 

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,25 @@ class SshBoard:
         self.cut()
         self._sshd.terminate()
         self._sshd.wait()
+
+    @contextlib.contextmanager
+    def with_program(self, name: str, script: str) -> Iterator[None]:
+        """Let the board's program ``name`` be ``script`` for a while."""
+        there = self.root / "bin" / name
+        kept = there.readlink()
+        there.unlink()
+        there.write_text(f"#!/bin/sh\n{script}\n")
+        there.chmod(0o755)
+        try:
+            yield
+        finally:
+            there.unlink()
+            there.symlink_to(kept)
+
+    def freeze(self) -> None:
+        """Let every session stand still, as when the board's power goes: nothing answers, nothing is closed."""
+        for child in _children(self._sshd.pid):
+            os.kill(child, signal.SIGSTOP)
 
     def cut(self) -> None:
         """End every session, as when the network goes: the processes that serve them die."""

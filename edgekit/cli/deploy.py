@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli.options import BundleArgument, Format, FormatOption, names
+from edgekit.cli.options import BundleArgument, Format, FormatOption, SilenceOption, names
 from edgekit.cli.output import emit, say
 from edgekit.cli.progress import Shown
 from edgekit.cli.verify import COLUMNS
@@ -35,6 +35,7 @@ def command(
     wheels: Annotated[
         Path | None, typer.Option("--wheels", help="Take the board's wheels from this folder, without pip.")
     ] = None,
+    silence: SilenceOption = None,
     form: FormatOption = Format.table,
 ) -> int:
     """Send a bundle and what runs it to a board, prove it there, and switch to it in one step.
@@ -45,7 +46,7 @@ def command(
     from edgekit.devices.targets import open_target
     from edgekit.devices.targets.deploy import deploy
 
-    with Shown() as progress, open_target(target) as board:
+    with Shown() as progress, open_target(target, silence) as board:
         found = deploy(
             bundle,
             board,

@@ -25,6 +25,10 @@ DeviceOption: TypeAlias = Annotated[
     str,
     typer.Option("--device", help="cpu, gpu (TensorRT, then CUDA), cuda; auto: gpu on a Jetson that can, else cpu."),
 ]
+SilenceOption: TypeAlias = Annotated[
+    float | None,
+    typer.Option("--silence", help="Give a board up that makes no progress for so many seconds.", show_default="120"),
+]
 BundleArgument: TypeAlias = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle, a folder NAME.edge.")]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgekit.cli.options import DeviceOption, Format, FormatOption, names, numbers
+from edgekit.cli.options import DeviceOption, Format, FormatOption, SilenceOption, names, numbers
 from edgekit.cli.output import Column, emit, new_file, say, to_json
 from edgekit.cli.progress import Shown
 from edgekit.errors import InputError
@@ -108,6 +108,7 @@ def command(
     keep: Annotated[
         str | None, typer.Option("--keep", help="With --target: for `compress --device NAME`; measures here too.")
     ] = None,
+    silence: SilenceOption = None,
     form: FormatOption = Format.table,
 ) -> int:
     """Measure latency and memory on this machine or on a board, and say what would be chosen on it.
@@ -149,7 +150,7 @@ def command(
         else:
             if image or index is not None:
                 raise InputError("--image and --index", found="with --target", expected="golden pictures, no index")
-            value = _there(bundle, target, directory, wheels, options, progress)
+            value = _there(bundle, target, silence, directory, wheels, options, progress)
             if keep is not None:
                 from edgekit.devices.profiler import profile
                 from edgekit.devices.targets import stored
@@ -165,6 +166,9 @@ def command(
     emit(form, value, value["rows"], shown)
     for one in value["failed"]:
         say(f"not measured: {one['engine']}, {one['file']}: {one['cause']}")
+    failed = [check["name"] for check in (value["verified"] or {}).get("checks", []) if not check["ok"]]
+    if failed:
+        say(f"not verified here: {', '.join(failed)}; see `edgekit verify`")
     if value["basis"] == "emulated":
         say("emulated: no timing; memory, where it is told, is the emulator's too")
     elif form is not Format.json:
@@ -201,11 +205,17 @@ def _heat(long: dict[str, Any]) -> str:
 
 
 def _there(
-    bundle: Path, target: str, directory: str, wheels: Path | None, options: dict[str, Any], progress: Progress
+    bundle: Path,
+    target: str,
+    silence: float | None,
+    directory: str,
+    wheels: Path | None,
+    options: dict[str, Any],
+    progress: Progress,
 ) -> dict[str, Any]:
     from edgekit.devices.targets import open_target
     from edgekit.devices.targets.measure import profile
 
     asked = [] if "auto" in options["engine"] else options["engine"]
-    with open_target(target) as board:
+    with open_target(target, silence) as board:
         return profile(bundle, board, options, directory, asked, wheels, progress)

@@ -18,6 +18,7 @@ from edgekit.bundle import Bundle, open_bundle
 from edgekit.devices import select
 from edgekit.devices import sustain as long
 from edgekit.devices.boards import identify, look
+from edgekit.devices.child import run_child
 from edgekit.devices.operators import measure as operators
 from edgekit.devices.probe import environment
 from edgekit.devices.stats import mean_interval
@@ -37,7 +38,7 @@ class Profile:
 
     ``choice``: the engine, file and threads that did best, and why; ``failed``: file, engine and cause of what could
     not be measured; ``files``: sha256 of each file of the bundle; ``sustain``: :func:`edgekit.devices.sustain.sustain`;
-    ``ops``: :func:`edgekit.devices.operators.measure.measure`.
+    ``ops``: :func:`edgekit.devices.operators.measure.measure`; ``verified``: what :func:`edgekit.verify` found here.
     """
 
     bundle: str
@@ -51,6 +52,7 @@ class Profile:
     board: str = ""
     sustain: dict[str, Any] | None = None
     ops: Sequence[dict[str, Any]] = ()
+    verified: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with ``schema_version``."""
@@ -68,7 +70,7 @@ class Profile:
             "rows": self.rows,
             "choice": self.choice,
             "failed": self.failed,
-            "verified": None,
+            "verified": self.verified,
             "sustain": self.sustain,
             "ops": list(self.ops),
         }
@@ -93,6 +95,7 @@ def profile(
     sustain: float | None = None,
     allow_hot: bool = False,
     ops: bool = False,
+    verified: dict[str, Any] | None = None,
     root: Path = Path("/"),
 ) -> Profile:
     """Measure every combination of model file, ``threads``, ``batches`` and ``lengths`` (tokens, special ones too).
@@ -108,7 +111,8 @@ def profile(
 
     ``sustain``: then run what did best, with its longest input, for so many seconds; a board that is hot is refused
     before anything is measured, unless ``allow_hot``. ``ops``: then the time of each operator of each file, in a
-    process of its own. ``root``: where /proc and /sys are.
+    process of its own. ``verified``: what a verification here has told already; without it the bundle is verified
+    first, in a process of its own, and measured whatever comes of it. ``root``: where /proc and /sys are.
     Raises InputError, BundleError, MissingDependencyError, EngineError when nothing could be measured.
     """
     bundle = open_bundle(path)
@@ -122,6 +126,7 @@ def profile(
         long.check_cool(root, allow_hot)
     seen = environment(root)
     started = created()
+    verified = verified or _verified(bundle, device, progress)
     handle = progress.start("profile", len(jobs) * (min(ROUNDS, runs) + 1))
     # Side by side in their groups: what differs in nothing but its engine, file or threads.
     order = sorted(range(len(jobs)), key=lambda place: [jobs[place][key] or 0 for key in ("length", "batch")])
@@ -158,7 +163,16 @@ def profile(
         board_of(root),
         endured,
         operators.measure(operators.wanted(jobs), progress=progress) if ops else (),
+        verified,
     )
+
+
+def _verified(bundle: Bundle, device: str, progress: Progress) -> dict[str, Any]:
+    progress.say("verifying")
+    try:
+        return run_child({"verify": str(bundle.root), "device": device})
+    except EngineError as error:  # an engine took the process with it
+        return {"ok": False, "checks": [{"name": "verify", "ok": False, "detail": str(error)}]}
 
 
 def check_runs(runs: int, warmup: int, seconds: float) -> None:

@@ -185,6 +185,10 @@ def main() -> int:
     try:
         if "answers" in job:
             say(answers(job))
+        elif "verify" in job:
+            from edgekit.runtimes.verify import verify
+
+            say(verify(job["verify"], device=job["device"]).to_dict())
         elif "examples" in job:
             say(examples(job))
         elif "ops" in job:

@@ -24,6 +24,8 @@ from edgekit.runtimes.preprocess import TextPreprocessor
 from edgekit.runtimes.prompts import NAME as PROMPTS
 from edgekit.runtimes.prompts import PromptBank
 
+At = Callable[[str], None]
+
 
 @dataclass(frozen=True)
 class Check:
@@ -53,6 +55,7 @@ def verify(
     *,
     trusted_keys: Sequence[TrustedKey] | None = None,
     minimum_release: int | None = None,
+    at: At = lambda path: None,
 ) -> VerifyReport:
     """Check the bundle at ``path`` on this machine; never raises for what is wrong inside it.
 
@@ -61,8 +64,9 @@ def verify(
     equal), outputs of each model file, or of each of its towers (within the tolerance of this instruction set). A model
     file whose engine is not installed fails its check only if no other model file could be run. ``device``, as for
     :func:`edgekit.load`: on a GPU the file that ``load`` takes there is run a second time, and it fails unless a GPU
-    has nodes of it. Raises ``InputError`` for ``trusted_keys`` that are no keys, or a ``device`` that is none,
-    ``MissingDependencyError`` where the library for signatures is missing.
+    has nodes of it. ``at`` is called with the path of each model file before it is run. Raises ``InputError`` for
+    ``trusted_keys`` that are no keys, or a ``device`` that is none, ``MissingDependencyError`` where the library for
+    signatures is missing.
     """
     root = Path(path)
     checks = []
@@ -86,14 +90,14 @@ def verify(
         )
     if not any(bad.values()):
         checks += _prompts_checks(Bundle(root, manifest))
-        checks += _golden_checks(Bundle(root, manifest), threads)
+        checks += _golden_checks(Bundle(root, manifest), threads, at)
         place = place_of(Bundle(root, manifest), device)
         if place.device != "cpu":
             checks += _gpu_checks(Bundle(root, manifest), threads, place)
     return VerifyReport(all(check.ok for check in checks), checks)
 
 
-def _golden_checks(bundle: Bundle, threads: int | None) -> list[Check]:
+def _golden_checks(bundle: Bundle, threads: int | None, at: At) -> list[Check]:
     manifest = bundle.manifest
     try:
         golden = golden_of(bundle)
@@ -113,6 +117,7 @@ def _golden_checks(bundle: Bundle, threads: int | None) -> list[Check]:
     skipped: list[ModelFile] = []
     for model in manifest.every_model:
         if any(map(engines.installed, engines.readers(model.engine))):
+            at(model.path)
             checks += _outputs_checks(bundle, model, golden, threads)
             ran += 1
         else:

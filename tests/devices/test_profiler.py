@@ -64,6 +64,9 @@ def test_engines_side_by_side(two_engines: Path) -> None:
     assert (choice["engine"], choice["file"], choice["threads"]) == (fastest["engine"], fastest["file"], 1)
     assert f"{fastest['p50_ms']:.2f} ms at 8 tokens" in choice["why"]
     assert found["failed"] == []
+    checks = {check["name"]: check["ok"] for check in found["verified"]["checks"]}
+    assert found["verified"]["ok"] and checks["tokenizer"]
+    assert all(checks[f"outputs {row['file']}"] for row in found["rows"])
 
 
 def test_what_fails_is_told_and_the_rest_goes_on(two_engines: Path, tmp_path: Path) -> None:
@@ -73,6 +76,8 @@ def test_what_fails_is_told_and_the_rest_goes_on(two_engines: Path, tmp_path: Pa
     found = profile(tmp_path / "x.edge", lengths=[8, 16], runs=3, warmup=1, seconds=0)
     assert [row["engine"] for row in found.rows] == ["openvino", "openvino"]
     assert [(one["engine"], one["file"]) for one in found.failed] == [("onnxruntime", "models/fp32.onnx")]
+    told = found.to_dict()["verified"]
+    assert not told["ok"] and [c["name"] for c in told["checks"] if not c["ok"]] == ["outputs models/fp32.onnx"]
     assert found.choice["engine"] == "openvino"
     with pytest.raises(EngineError, match="onnxruntime"):
         profile(tmp_path / "x.edge", engine="onnxruntime", lengths=[8], runs=3, seconds=0)

@@ -18,8 +18,9 @@ from edgekit.cli.main import run
 from edgekit.devices import emulated
 from edgekit.devices.targets import open_target, transfer
 from edgekit.devices.targets.address import Address, parse
+from edgekit.devices.targets.process import Done, Heard, Step
 from edgekit.devices.targets.ssh import failure
-from edgekit.devices.targets.target import Done, Heard, Local
+from edgekit.devices.targets.target import Local
 from edgekit.errors import EdgekitError, HostKeyError, InputError, TargetError
 from edgekit.progress import Silent
 from tests.fake_board import FakeBoard, changed
@@ -134,10 +135,11 @@ def test_space_is_asked_for_first(
 class Lossy(Local):
     """A connection that flips a bit on its way."""
 
-    def run(self, command: str, feed: Iterable[bytes] = (), heard: Heard | None = None) -> Done:
-        return super().run(
-            command, (piece[:-1] + bytes([piece[-1] ^ 1]) if len(piece) > 5000 else piece for piece in feed), heard
-        )
+    def run(
+        self, command: str, feed: Iterable[bytes] = (), heard: Heard | None = None, step: Step | None = None
+    ) -> Done:
+        flipped = (piece[:-1] + bytes([piece[-1] ^ 1]) if len(piece) > 5000 else piece for piece in feed)
+        return super().run(command, flipped, heard, step)
 
 
 def test_what_arrives_otherwise_is_not_kept(board: FakeBoard, small_bundle: Path, tmp_path: Path) -> None:

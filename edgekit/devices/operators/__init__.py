@@ -7,19 +7,21 @@ from typing import Any, NamedTuple
 
 # The engines' names of operators, in small letters, by what they do: their beginnings.
 _KINDS = {
-    "quantize": "quantize dequantize dynamicquantize fakequantize",
-    "matmul": "matmul gemm fusedmatmul fusedgemm fullyconnected qgemm dynamicquantizematmul einsum",
+    "quantize": "quantize dequantize dynamicquantize fakequantize convert(nc,f32,q convert(nc,q",
+    "matmul": "matmul gemm fusedmatmul fusedgemm fullyconnected qgemm dynamicquantizematmul einsum "
+    "batchmatrixmultiply batchmatmul",
     "convolution": "conv fusedconv groupconvolution convolution nhwcconv depthwise",
     "attention": "attention multiheadattention scaleddotproductattention scaledattn qattention",
-    "normalise": "layernorm simplifiedlayernorm skiplayernorm embedlayernorm batchnorm mvn rms lpnorm instancenorm",
+    "normalise": "layernorm simplifiedlayernorm skiplayernorm embedlayernorm batchnorm mvn rms lpnorm instancenorm "
+    "normalize",
     "softmax": "softmax logsoftmax",
     "activation": "gelu fastgelu biasgelu quickgelu relu tanh sigmoid erf hardswish swish",
     "gather": "gather embedding scatter",
-    "reduce": "reduce averagepool maxpool avgpool globalaveragepool pooling argmax topk",
+    "reduce": "reduce averagepool maxpool avgpool globalaveragepool pooling argmax topk mean sum",
     "layout": "transpose reshape squeeze unsqueeze split variadicsplit concat slice stridedslice reorder expand tile "
-    "broadcast pad shape memcpy identity flatten cast convert shuffle",
+    "broadcast pad shape memcpy identity flatten cast convert shuffle copy evensplit constantpad",
     "elementwise": "add sub mul div pow sqrt clip clamp where select equal not and or less greater min max eltwise "
-    "abs exp neg reciprocal rsqrt squareddifference",
+    "abs exp neg reciprocal rsqrt square",
     "fused": "subgraph snippets fused delegate trt tensorrt",
 }
 
@@ -35,7 +37,7 @@ class Timed(NamedTuple):
 
 def kind_of(op: str) -> str:
     """What an operator does, in the same word for every engine: the longest beginning that is known decides."""
-    name = op.lower().replace("_", "").removeprefix("qlinear")
+    name = op.lower().replace("_", "").replace(" ", "").removeprefix("qlinear").removeprefix("static")
     fits = [(len(begin), kind) for kind, begins in _KINDS.items() for begin in begins.split() if name.startswith(begin)]
     return max(fits)[1] if fits else "other"
 

@@ -12,7 +12,11 @@ from edgekit.devices.runner import runner
 from edgekit.runtimes.engines import Engine
 from edgekit.runtimes.load import load_file
 
-ADAPTERS = {"onnxruntime": "onnxruntime", "openvino": "openvino"}  # engine -> module here with its Profiled
+ADAPTERS = {
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+    "litert": "litert",
+}  # engine -> module here with its Profiled
 NONE = "the Python package of {} has no profiler of operators"
 
 

@@ -41,6 +41,10 @@ class Told:
     def say(self, line: str) -> None:
         self._out({"say": line})
 
+    def at(self, path: str) -> None:
+        """The work goes on, with ``path``."""
+        self._out({"at": path})
+
 
 def install(job: dict[str, Any], progress: Told) -> dict[str, Any]:
     """Prove ``job["bundle"]`` here, make it the current one of ``job["slots"]``, and clear up.
@@ -64,19 +68,20 @@ def install(job: dict[str, Any], progress: Told) -> dict[str, Any]:
             fix="Where no application there confirms it, you may: --confirm.",
         )
     progress.say("verifying on the board")
-    report = verify(bundle, trusted_keys=keys, minimum_release=job["minimum_release"])
+    report = verify(bundle, trusted_keys=keys, minimum_release=job["minimum_release"], at=progress.at)
     answer: dict[str, Any] = {"verified": report.to_dict(), "changed": False, "state": None}
     if report.ok:
         link, runtime = Path(job["link"]), Path(job["runtime"])
         before = os.readlink(link) if link.is_symlink() else None
         if current is not None and before not in (None, str(runtime)):
             _still_runs(current, runtime, Path(str(before)), progress)
+        if not same or before != str(runtime):
+            progress.say("switching")  # where nobody listens any more, this ends it while all is as it was
         _point(link, str(runtime))
         try:
             if job["confirm"] and state is not None and not same:
                 slots.confirm()
             if not same:
-                progress.say("switching")
                 slots.install(bundle)
             if job["confirm"]:
                 slots.confirm()
@@ -103,7 +108,7 @@ def _still_runs(current: Path, new: Path, old: Path, progress: Told) -> None:
     from edgekit.runtimes.verify import verify
 
     progress.say("verifying the current bundle in the new runtime")
-    report = verify(current)
+    report = verify(current, at=progress.at)
     if report.ok:
         return
     job = {"do": "verify", "bundle": str(current), "keys": []}
@@ -143,7 +148,7 @@ def check(job: dict[str, Any], progress: Told) -> dict[str, Any]:
     from edgekit.runtimes.verify import verify
 
     keys = [text.encode() for text in job["keys"]] or None
-    return {"verified": verify(job["bundle"], trusted_keys=keys).to_dict()}
+    return {"verified": verify(job["bundle"], trusted_keys=keys, at=progress.at).to_dict()}
 
 
 def measure(job: dict[str, Any], progress: Told) -> dict[str, Any]:
@@ -154,12 +159,12 @@ def measure(job: dict[str, Any], progress: Told) -> dict[str, Any]:
     from edgekit.runtimes.verify import verify
 
     progress.say("verifying on the board")
-    report = verify(job["bundle"])
+    report = verify(job["bundle"], at=progress.at)
     emulator = emulation()
     throttle = Telemetry().read().throttle
     if throttle is not None and throttle.now:
         progress.say(f"the board holds itself back now: {', '.join(throttle.names)}; times will be longer than its own")
-    found = profile(job["bundle"], **job["options"], progress=progress).to_dict()
+    found = profile(job["bundle"], **job["options"], verified=report.to_dict(), progress=progress).to_dict()
     if emulator:
         found = without_times(found)
     return {
@@ -169,7 +174,6 @@ def measure(job: dict[str, Any], progress: Told) -> dict[str, Any]:
             "throttled": None if throttle is None else throttle.names,
             "emulator": emulator or None,
         },
-        "verified": report.to_dict(),
     }
 
 
@@ -190,6 +194,7 @@ def clock(job: dict[str, Any], progress: Told) -> dict[str, Any]:
         calls: dict[str, Any] = {}
         rss = {}
         for name, files in job["models"].items():
+            progress.at(name)
             for file, digest in files.items():
                 path = Path(work, name, file)
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -225,7 +230,8 @@ def memory(job: dict[str, Any], progress: Told) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Read a job, tell its progress, end with its answer or ``{"error"}``."""
+    """Read a job, tell its process group (its own) and progress, end with its answer or ``{"error"}``."""
+    os.setpgrp()
     job = json.load(sys.stdin)
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # an engine that prints must not spoil the answer
@@ -233,6 +239,7 @@ def main() -> int:
     def tell(line: dict[str, Any]) -> None:
         print(json.dumps(line), file=out, flush=True)
 
+    tell({"group": os.getpgrp()})
     try:
         answer = JOBS[job["do"]](job, Told(tell))
     except EdgekitError as error:

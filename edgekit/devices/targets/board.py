@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.devices.targets import remote
-from edgekit.devices.targets.target import Heard, Target
+from edgekit.devices.targets.process import QUIET, Step
+from edgekit.devices.targets.target import Target
 from edgekit.devices.wheels import MACHINES, Platform
 from edgekit.errors import TargetError
 
@@ -26,6 +27,12 @@ done
 uname -sm; python3 --version 2>&1; exit 41
 """
 _NO_PYTHON = 41
+_STEPS = {
+    "facts": Step("looking at the board"),
+    "missing": Step("comparing files there"),
+    "receive": Step("receiving files"),
+    "build": Step("building the runtime", QUIET),  # all of it is forced to the disk at the end
+}
 
 
 @dataclass(frozen=True)
@@ -91,12 +98,12 @@ def look(target: Target, folder: str = FOLDER) -> Facts:
     return facts
 
 
-def ask(target: Target, job: dict[str, Any], feed: Iterable[bytes] = (), heard: Heard | None = None) -> dict[str, Any]:
+def ask(target: Target, job: dict[str, Any], feed: Iterable[bytes] = ()) -> dict[str, Any]:
     """What :mod:`edgekit.devices.targets.remote` answers to ``job``, and to ``feed`` after it, on ``target``.
 
-    Raises ``TargetError``: no Python there, a disk that is full or cannot be written.
+    Raises ``TargetError``: no Python there, a disk that is full or cannot be written, a step that hangs.
     """
-    done = target.run(_command(), _with(job, feed), heard)
+    done = target.run(_command(), _with(job, feed), step=_STEPS[job["do"]])
     if done.code == _NO_PYTHON:
         found = " ".join(done.out.decode(errors="replace").split())
         least = ".".join(map(str, LEAST_PYTHON))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import re
@@ -15,10 +16,11 @@ from edgekit import errors
 from edgekit.bundle import Bundle, open_bundle
 from edgekit.devices.targets import agent
 from edgekit.devices.targets.board import FOLDER, Facts, last_answer, look
+from edgekit.devices.targets.process import QUIET, Step
 from edgekit.devices.targets.runtime import Runtime, engines_of, install
 from edgekit.devices.targets.target import Target
 from edgekit.devices.targets.transfer import compare, need, send
-from edgekit.errors import EdgekitError, InputError, TargetError
+from edgekit.errors import EdgekitError, InputError, SilenceError, TargetError
 from edgekit.progress import Progress, Silent
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -143,24 +145,44 @@ def stage(
     return Staged(facts, runtime, incoming, f"{apps}/{name}", f"{apps}/{name}.runtime", sent, len(plan.missing))
 
 
-def command(target: Target, runtime: Runtime, job: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """What :mod:`edgekit.devices.targets.agent` answers to ``job`` in ``runtime`` on ``target``. Raises its errors."""
+def command(
+    target: Target, runtime: Runtime, job: dict[str, Any], progress: Progress, extra_s: float = 0.0
+) -> dict[str, Any]:
+    """What :mod:`edgekit.devices.targets.agent` answers to ``job`` in ``runtime`` on ``target``. Raises its errors.
+
+    ``extra_s``: how much longer than otherwise it may be silent.
+    """
     handle: list[int] = []
+    group, doing = 0, job["do"]
+    step = Step(doing, QUIET, extra_s)
 
     def heard(line: str) -> None:
+        nonlocal group, doing
         told = json.loads(line) if line.startswith("{") else {}
-        if "say" in told:
+        if "group" in told:
+            group = int(told["group"])
+        elif "say" in told:
+            doing = step.name = told["say"]
             progress.say(f"{target.name}: {told['say']}")
+        elif "at" in told:
+            step.name = f"{doing}: {told['at']}"
         elif "start" in told:
+            doing = step.name = told["start"]
             handle.append(progress.start(f"{told['start']} on {target.name}", told["total"]))
         elif "advance" in told and handle:
+            step.name = f"{doing}, after {told['note']}" if told["note"] else doing
             progress.advance(handle[-1], told["advance"], told["note"])
         elif "finish" in told and handle:
             progress.finish(handle.pop())
 
     line = f"{shlex.quote(runtime.python)} -m {agent.MODULE}"
     try:
-        done = target.run(line, [json.dumps(job).encode()], heard)
+        done = target.run(line, [json.dumps(job).encode()], heard, step)
+    except SilenceError:
+        if group > 1:  # what hangs there would keep its memory
+            with contextlib.suppress(TargetError):
+                target.run(f"kill -9 -{group}", step=Step("ending what hangs"))
+        raise
     finally:
         for one in handle:
             progress.finish(one)

@@ -32,5 +32,6 @@ def profile(
     bundle = open_bundle(path)
     staged = stage(bundle, target, folder, engines, wheels=wheels, progress=progress)
     job = {"do": "profile", "bundle": staged.bundle, "options": options}
-    found = command(target, staged.runtime, job, progress)
+    longest = options.get("seconds", 1.0)  # of runs without a word between them
+    found = command(target, staged.runtime, job, progress, longest)
     return {**found, "bundle": str(path), "target": target.name}

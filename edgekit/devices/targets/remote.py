@@ -1,6 +1,7 @@
 """What the board's own Python runs before any package is there: standard library only, sent along with the command.
 
-The first line of standard input is a job in JSON, what follows is for the job; the answer is a line of JSON.
+The first line of standard input is a job in JSON, what follows is for the job; the answer is the last line, in JSON.
+Lines before it say that the work goes on.
 """
 
 from __future__ import annotations
@@ -14,11 +15,21 @@ import shutil
 import struct
 import sys
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
 
 CHUNK = 1 << 20
+_told = [0.0]
+
+
+def going() -> None:
+    """Say so, once a second at most: whoever waits gives up after a long silence."""
+    now = time.monotonic()
+    if now >= _told[0] + 1:
+        _told[0] = now
+        print("{}", flush=True)
 
 
 def facts(job: dict[str, Any]) -> dict[str, Any]:
@@ -101,7 +112,9 @@ def build(job: dict[str, Any]) -> dict[str, Any]:
         site.mkdir(parents=True)
         for wheel in job["wheels"]:
             with zipfile.ZipFile(wheel) as packed:
-                packed.extractall(site)
+                for name in packed.namelist():
+                    packed.extract(name, site)
+                    going()
         for data in site.glob("*.data"):  # PEP 427: parts that belong beside the others
             for part in (data / "purelib", data / "platlib"):
                 if part.is_dir():
@@ -132,6 +145,7 @@ def _is(path: Path, sha256: str, size: int) -> bool:
         with open(path, "rb") as file:
             while block := file.read(CHUNK):
                 digest.update(block)
+                going()
     except OSError:
         return False
     return digest.hexdigest() == sha256

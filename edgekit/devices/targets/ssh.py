@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import tempfile
@@ -11,7 +12,8 @@ from types import TracebackType
 from typing import Self
 
 from edgekit.devices.targets.address import Address
-from edgekit.devices.targets.target import Done, Heard, fetched, run_process
+from edgekit.devices.targets.process import SILENCE_S, Done, Heard, Step, run_process
+from edgekit.devices.targets.target import fetched
 from edgekit.errors import HostKeyError, MissingDependencyError, TargetError
 
 FAILED = 255  # ssh's own exit status; what runs on the board never ends with it
@@ -20,7 +22,7 @@ OPTIONS = {
     "ControlMaster": "auto",
     "ControlPersist": "60",
     "ConnectTimeout": "15",
-    "ServerAliveInterval": "5",
+    "ServerAliveInterval": "5",  # a dead connection ends after 15 s; what hangs on a live one: process.py
     "ServerAliveCountMax": "3",
 }
 
@@ -28,15 +30,18 @@ OPTIONS = {
 class Ssh:
     """Commands over one connection, opened by the first of them and shared by the rest."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, silence_s: float = SILENCE_S) -> None:
         if shutil.which("ssh") is None:
             raise MissingDependencyError("ssh", found="not on the PATH", fix="apt-get install openssh-client")
-        self.address, self.name = address, str(address)
+        self.address, self.name, self._silence_s = address, str(address), silence_s
         self._folder = tempfile.TemporaryDirectory(prefix="edgekit-ssh-")
         self._socket = str(Path(self._folder.name) / "c")  # short: a socket's path has 104 characters at most
 
-    def run(self, command: str, feed: Iterable[bytes] = (), heard: Heard | None = None) -> Done:
-        done = run_process([*self._ssh(), *self.address.arguments, command], feed, heard)
+    def run(
+        self, command: str, feed: Iterable[bytes] = (), heard: Heard | None = None, step: Step | None = None
+    ) -> Done:
+        arguments = [*self._ssh(), *self.address.arguments, command]
+        done = run_process(arguments, feed, heard, self.name, self._silence_s, step)
         if done.code == FAILED:
             raise failure(self.address, done.err)
         return done
@@ -53,7 +58,9 @@ class Ssh:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if Path(self._socket).exists():
-            subprocess.run([*self._ssh(), "-O", "exit", *self.address.arguments], capture_output=True, check=False)
+            leave = [*self._ssh(), "-O", "exit", *self.address.arguments]
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it ends by itself once nothing uses it
+                subprocess.run(leave, capture_output=True, check=False, timeout=10)
         self._folder.cleanup()
 
 

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Protocol, Self
 
+from edgekit.devices.targets.process import SILENCE_S, Done, Heard, Step, run_process
 from edgekit.errors import TargetError
-
-Heard = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended: its exit status, standard output, and standard error."""
-
-    code: int
-    out: bytes
-    err: str
 
 
 class Target(Protocol):
@@ -29,11 +15,14 @@ class Target(Protocol):
 
     name: str
 
-    def run(self, command: str, feed: Iterable[bytes] = (), heard: Heard | None = None) -> Done:
+    def run(
+        self, command: str, feed: Iterable[bytes] = (), heard: Heard | None = None, step: Step | None = None
+    ) -> Done:
         """Run ``command`` in the target's POSIX shell with ``feed`` as its standard input.
 
-        ``heard`` gets each line of its standard output as it comes. Raises ``TargetError`` where the target cannot be
-        reached or the connection ends; a command that fails is no error here.
+        ``heard`` gets each line of its standard output as it comes; ``step`` names the command for errors, and says
+        how long it may be silent. Raises ``TargetError`` where the target cannot be reached or the connection ends,
+        ``SilenceError`` where it falls silent; a command that fails is no error here.
         """
 
     def fetch(self, path: str) -> bytes:
@@ -50,8 +39,13 @@ class Local:
 
     name = "local"
 
-    def run(self, command: str, feed: Iterable[bytes] = (), heard: Heard | None = None) -> Done:
-        return run_process(["sh", "-c", command], feed, heard)
+    def __init__(self, silence_s: float = SILENCE_S) -> None:
+        self._silence_s = silence_s
+
+    def run(
+        self, command: str, feed: Iterable[bytes] = (), heard: Heard | None = None, step: Step | None = None
+    ) -> Done:
+        return run_process(["sh", "-c", command], feed, heard, self.name, self._silence_s, step)
 
     def fetch(self, path: str) -> bytes:
         return fetched(self, path)
@@ -71,30 +65,3 @@ def fetched(target: Target, path: str) -> bytes:
     if done.code:
         raise TargetError(f"{target.name}: {path}", found=done.err.strip() or f"exit {done.code}", expected="a file")
     return done.out
-
-
-def run_process(arguments: list[str], feed: Iterable[bytes], heard: Heard | None) -> Done:
-    """A process, fed and listened to until it ends. If we are interrupted, so is it."""
-    out: list[bytes] = []
-    # Not a pipe: ssh's master process inherits standard error and keeps it open after the command has ended.
-    with tempfile.TemporaryFile() as err:
-        process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err)
-        assert process.stdin is not None and process.stdout is not None
-        try:
-            with contextlib.suppress(BrokenPipeError):  # it ended early; how it ended says why
-                for chunk in feed:
-                    process.stdin.write(chunk)
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
-            for line in process.stdout:
-                out.append(line)
-                if heard is not None:
-                    heard(line.decode(errors="replace"))
-            code = process.wait()
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-            process.stdout.close()
-        err.seek(0)
-        return Done(code, b"".join(out), err.read().decode(errors="replace"))
