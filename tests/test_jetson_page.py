@@ -38,6 +38,7 @@ def test_every_line_is_one_or_the_other() -> None:
     assert {line for line in LINES if not line.startswith("edgekit ")} == ON_THE_BOARD
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("edgekit ")])
 def test_commands(workplace: Path, line: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = shlex.split(line)[1:]

@@ -162,6 +162,7 @@ def test_devices_and_doctor(edgekit) -> None:
     assert "instruction set" in edgekit("doctor").out
 
 
+@pytest.mark.slow
 def test_dry_run_prints_a_recipe_that_can_be_run(edgekit, tmp_path: Path, minilm: Path) -> None:
     data = tmp_path / "train.csv"
     rows = [f"film number {i} was {word},{word}" for i in range(40) for word in ("good", "bad")]

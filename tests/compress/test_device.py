@@ -88,6 +88,7 @@ def test_a_kept_profile_stands_for_its_board(
     assert row["device"]["rss_bytes"] == row["rss_bytes"]
 
 
+@pytest.mark.slow
 def test_a_board_times_folders(board: FakeBoard, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     with open_target(board.target) as target:
         device = Board(target, ["onnxruntime", "tflite-runtime"], wheels=board.wheels)

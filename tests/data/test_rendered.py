@@ -198,6 +198,7 @@ def test_what_cannot_be_rendered() -> None:
         load_rendered(RenderedConfig(train=4, validation=10, test=10))
 
 
+@pytest.mark.slow
 def test_a_part_without_enough_scenes_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendered, "_TRIES", 1)  # it gives up after as many draws in vain as it wants scenes, not 50
     with pytest.raises(DataError, match="up to about"):

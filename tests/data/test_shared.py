@@ -53,6 +53,7 @@ def test_quotes_come_out_as_they_were_meant(shared_data: Path) -> None:
     assert all("\t" not in text for text in raw)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sst2", "clinc150"])
 def test_the_folder_gives_three_parts_that_share_nothing(shared_data: Path, splits, name: str) -> None:
     read = splits(shared_data / "text" / name)

@@ -43,6 +43,7 @@ def test_thresholds() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_split_is_fixed_and_shares_nothing(archive: Path, splits) -> None:
     read = splits("vader")
     assert read.names == ["negative", "neutral", "positive"]

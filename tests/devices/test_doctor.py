@@ -15,6 +15,7 @@ def test_every_extra_is_listed_with_its_pip_line() -> None:
     assert packages["numpy"].version
 
 
+@pytest.mark.slow
 def test_this_environment_is_sound() -> None:
     found = examine()
     assert found.ok, [finding for finding in found.findings if not finding.ok]

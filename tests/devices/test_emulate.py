@@ -114,6 +114,7 @@ def test_what_is_missing_is_named(small_bundle: Path, monkeypatch: pytest.Monkey
         userland()
 
 
+@pytest.mark.slow
 def test_a_userland_that_cannot_be_fetched_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     if shutil.which("apt-get") is None:
         pytest.skip("apt-get is missing")

@@ -91,6 +91,7 @@ def bundle(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory, able: lis
     return open_bundle(factory(tiny_model, tmp_path_factory)("embed"))
 
 
+@pytest.mark.slow
 def test_measured_tolerances(bundle: Bundle, able: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heard = Heard()
     found = older.tolerances(bundle.root, heard)

@@ -271,6 +271,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), value=JSON)
 def test_any_field_of_any_kind_is_kept_well_or_refused(small_bundle: Path, data: st.DataObject, value: Any) -> None:

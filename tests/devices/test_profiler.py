@@ -17,6 +17,7 @@ KEYS = """engine file precision threads batch length load_ms first_ms p50_ms p90
 preprocess_p50_ms model_p50_ms postprocess_p50_ms rss_mb samples_ms""".split()
 
 
+@pytest.mark.slow
 def test_rows_of_a_sweep(small_bundle: Path) -> None:
     found = profile(small_bundle, threads=[1, 2], lengths=[8, 64], batches=[1], runs=12, warmup=2, seconds=0).to_dict()
     assert found["schema_version"] == 1
@@ -69,6 +70,7 @@ def test_engines_side_by_side(two_engines: Path) -> None:
     assert all(checks[f"outputs {row['file']}"] for row in found["rows"])
 
 
+@pytest.mark.slow
 def test_what_fails_is_told_and_the_rest_goes_on(two_engines: Path, tmp_path: Path) -> None:
     bundle = open_bundle(two_engines)
     files: dict[str, Path | bytes] = {one.path: two_engines / one.path for one in bundle.manifest.files}

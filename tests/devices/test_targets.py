@@ -31,6 +31,7 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeBoard:
     return FakeBoard(tmp_path, monkeypatch)
 
 
+@pytest.mark.slow
 def test_one_deployment_after_the_other(
     board: FakeBoard, small_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -69,6 +70,7 @@ class Cut(Silent):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_leaves_the_board_as_it_was(
     board: FakeBoard, small_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,6 +91,7 @@ def test_what_goes_wrong_leaves_the_board_as_it_was(
     assert "not deployed" in capsys.readouterr().err and board.tree() == before
 
 
+@pytest.mark.slow
 def test_signatures_are_checked_there(board: FakeBoard, small_bundle: Path, tmp_path: Path) -> None:
     signed, key = tmp_path / "signed.edge", tmp_path / "key"
     shutil.copytree(small_bundle, signed)

@@ -93,6 +93,7 @@ def _same(a: Encoder, b: Encoder) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
+@pytest.mark.slow
 def test_it_learns_and_the_same_seed_gives_the_same_bytes(tiny_encoder: Path, tmp_path: Path) -> None:
     first, report = _train(tiny_encoder, tmp_path / "a")
     second, _ = _train(tiny_encoder, tmp_path / "b")
@@ -101,6 +102,7 @@ def test_it_learns_and_the_same_seed_gives_the_same_bytes(tiny_encoder: Path, tm
     assert losses[-1] < 0.5 * losses[0]
 
 
+@pytest.mark.slow
 def test_the_best_epoch_is_kept_and_patience_ends_the_run(tiny_encoder: Path, tmp_path: Path) -> None:
     one, _ = _train(tiny_encoder, tmp_path / "a", LoopConfig(**{**CONFIG.__dict__, "epochs": 5}), [0.9, 0.1, 0.1, 0.1])
     _, report = _train(tiny_encoder, tmp_path / "b", LoopConfig(**{**CONFIG.__dict__, "epochs": 5}), [0.9, 0.1, 0.1])
@@ -109,6 +111,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run(tiny_encoder: Path, tm
     assert _same(one, stopped)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_last_epoch_with_the_same_result(
     tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

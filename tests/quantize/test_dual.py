@@ -102,6 +102,7 @@ def test_correction_of_biases_pays(folders: dict[str, Path], tmp_path: Path) -> 
     assert np.abs((with_it - expected).mean(0)).mean() < np.abs((without - expected).mean(0)).mean()
 
 
+@pytest.mark.slow
 def test_both_towers_are_quantized_by_their_own_candidates(folders: dict[str, Path], tmp_path: Path) -> None:
     judge = Nearness(folders["lite"], duals.examples(6, seed=11))
     config = QuantizeConfig(candidates=["dynamic", "static"], reduce_range=False)
@@ -127,6 +128,7 @@ def test_both_towers_are_quantized_by_their_own_candidates(folders: dict[str, Pa
     assert all(image != text for image, text in judge.asked)
 
 
+@pytest.mark.slow
 def test_a_tower_may_have_a_precision_of_its_own(folders: dict[str, Path], tmp_path: Path) -> None:
     judge = Nearness(folders["lite"], duals.examples(3, seed=11))
     common = {"candidates": ["dynamic"], "reduce_range": False}
@@ -155,6 +157,7 @@ def test_towers_are_stated_for_pictures_and_one_at_least_is_quantized() -> None:
         load_recipe("sentiment", {"stages.quantize.towers.text": "fp32"})
 
 
+@pytest.mark.slow
 def test_a_tower_that_no_candidate_suits_stays_as_it_is(folders: dict[str, Path], tmp_path: Path) -> None:
     class Strict(Nearness):
         def drop(self, images: np.ndarray, texts: np.ndarray) -> tuple[float, dict[str, Any]]:
@@ -227,6 +230,7 @@ def test_no_examples_is_an_error(folders: dict[str, Path], tmp_path: Path) -> No
         quantize(folders["lite"], folders["lite-torch"], tmp_path / "out", QuantizeConfig(), [], judge)
 
 
+@pytest.mark.slow
 def test_a_transformer_for_pictures_takes_the_path_of_texts(folders: dict[str, Path], tmp_path: Path) -> None:
     judge = Nearness(folders["vit"], duals.examples(4, seed=11))
     config = QuantizeConfig(candidates=["dynamic"], reduce_range=False)
@@ -236,6 +240,7 @@ def test_a_transformer_for_pictures_takes_the_path_of_texts(folders: dict[str, P
     assert min(near.values()) > 0.99
 
 
+@pytest.mark.slow
 def test_the_mask_survives(folders: dict[str, Path], tmp_path: Path) -> None:
     """What stands behind a text's end changes nothing, in INT8 as in fp32."""
     judge = Nearness(folders["vit"], duals.examples(4, seed=11))

@@ -42,6 +42,7 @@ def _padded(feeds: list[Feed]) -> list[Feed]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantizer", [dynamic, static, nncf])
 def test_attention_becomes_one_kernel_with_the_same_numbers(
     quantizer: Quantizer, small: onnx.ModelProto, feeds: list[Feed]
@@ -140,6 +141,7 @@ def test_int8_weights_are_a_quarter_and_nearer_than_int8_activations(
     assert near > 0.999
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantizer", [dynamic, static, SLOW_NNCF, dynamic_rows, with_rows(static), static_a16])
 def test_reduced_weights_have_seven_bits(quantizer: Quantizer, small: onnx.ModelProto, feeds: list[Feed]) -> None:
     """Two products of full codes are 2 * 255 * 127, beyond 16 bits; 2 * 255 * 64 are not."""
@@ -173,6 +175,7 @@ def test_seven_bits_are_tried_where_sums_overflow_or_the_recipe_says_so(monkeypa
     assert labels("auto") == plain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fp16", "weight-only", "static-a16", "dynamic", "static"])
 def test_every_candidate_can_be_restored_and_is_written_whole(
     name: str, fp32_folder: Path, feeds: list[Feed], tmp_path: Path

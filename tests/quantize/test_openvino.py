@@ -114,6 +114,7 @@ def test_lengths_and_batches_stay_free(static: Model, feeds: list[Feed], tmp_pat
     assert parity(alone, together).cosine_min > 0.999  # each text keeps its own answer
 
 
+@pytest.mark.slow
 def test_the_same_texts_give_the_same_bytes(backend: OpenVinoBackend, static: Model, tmp_path: Path) -> None:
     again = next(iter(backend.variants("nncf")))[1]()
     for name, model in (("first", static), ("second", again)):
@@ -122,6 +123,7 @@ def test_the_same_texts_give_the_same_bytes(backend: OpenVinoBackend, static: Mo
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["nncf", "dynamic", "ranges"])
 def test_everything_back_in_float_is_fp32(kind: str, fp32_ir: Path, feeds: list[Feed], tmp_path: Path) -> None:
     backend = backend_of(fp32_ir, feeds, embeddings_int8=False)
@@ -156,6 +158,7 @@ def test_fp16_is_half_the_size_and_as_good(
     assert parity(outputs(fp32_ir, feeds, tmp_path), found).cosine_min > 0.9995
 
 
+@pytest.mark.slow
 def test_weights_alone_or_with_inputs_rounded_at_run_time(
     backend: OpenVinoBackend, fp32_ir: Path, feeds: list[Feed], tmp_path: Path
 ) -> None:

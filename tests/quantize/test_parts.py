@@ -64,6 +64,7 @@ def test_every_linear_is_quantized_and_nothing_else(small: onnx.ModelProto, feed
     assert "DequantizeLinear" not in kinds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantizer", [dynamic, static, nncf])
 def test_the_engines_form_gives_the_same_numbers(quantizer: object, small: onnx.ModelProto, feeds: list[Feed]) -> None:
     plain = quantizer(small, feeds, 0)  # type: ignore[operator]
@@ -88,6 +89,7 @@ def test_signed_activations_become_unsigned_with_the_same_result(small: onnx.Mod
     assert parity(before, outputs(lowered, feeds)).cosine_min > 0.9999
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantizer", [dynamic, static, nncf])
 def test_restoring_everything_gives_float_back(quantizer: object, small: onnx.ModelProto, feeds: list[Feed]) -> None:
     whole = quantizer(small, feeds, 0)  # type: ignore[operator]
@@ -95,6 +97,7 @@ def test_restoring_everything_gives_float_back(quantizer: object, small: onnx.Mo
     np.testing.assert_allclose(outputs(back, feeds), outputs(small, feeds), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_planted_outlier_is_found(fp32_folder: Path, small: onnx.ModelProto, feeds: list[Feed]) -> None:
     def ranking(base: onnx.ModelProto) -> list[Sensitivity]:
         backend = OnnxBackend(Source(fp32_folder, fp32_folder, feeds, embeddings_int8=True, seed=0))

@@ -140,6 +140,7 @@ def test_float_layers_zero_keeps_nothing_in_float(fp32_folder: Path, cosine_judg
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_an_impossible_bound_is_an_error_that_says_what_was_measured(fp32_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(StageError) as caught:
         quantize(

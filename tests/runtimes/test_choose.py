@@ -70,6 +70,7 @@ def marked(source: Path, *files: str) -> list[dict[str, Any]]:
     return [{**model, "failed": "drop 3" if model["path"] in files else ""} for model in models]
 
 
+@pytest.mark.slow
 def test_a_file_that_missed_its_bound_is_the_last_resort(
     small_bundle: Path, rewritten: Callable[..., Path], recwarn: pytest.WarningsRecorder
 ) -> None:

@@ -29,6 +29,7 @@ def run(code: str, *given: object) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["classify", "embed", "tag"])
 def test_a_bundle_runs_without_the_workstation(bundle_of: Callable[[str], Path], task: str) -> None:
     told = run(
@@ -45,6 +46,7 @@ def test_a_bundle_runs_without_the_workstation(bundle_of: Callable[[str], Path],
     assert set(json.loads(told.replace("'", '"'))) == {"numpy", "tokenizers", "onnxruntime"}
 
 
+@pytest.mark.slow
 def test_of_two_engines_only_one_is_imported(two_engines: Path, tmp_path: Path) -> None:
     code = (
         "import os, sys, json\n"

@@ -137,6 +137,7 @@ def test_a_missing_library(
         edgekit.load(path, engine=broken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "broken"), CASES)
 @pytest.mark.parametrize("profiled", [True, False], ids=["profile", "calibration"])
 def test_broken_golden_vectors(
@@ -281,6 +282,7 @@ def test_a_damaged_memory_is_made_again(
     assert len(remembered(cache)["ms"]) == 2
 
 
+@pytest.mark.slow
 def test_a_memory_that_cannot_be_written(
     two_engines: Path, tmp_path: Path, counted: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,6 +303,7 @@ def test_a_calibration_ends_in_time(two_engines: Path, cache: Path, monkeypatch:
     assert remembered(cache)["ms"] == []
 
 
+@pytest.mark.slow
 def test_what_was_not_reached_is_measured_by_a_later_load(
     two_engines: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -326,6 +329,7 @@ def test_what_was_not_reached_is_measured_by_a_later_load(
     assert asked == [[first, second]] * 3, "then it is left at that"
 
 
+@pytest.mark.slow
 def test_an_engine_that_kills_its_process_takes_nobody_along(
     two_engines: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,6 +105,7 @@ def test_long_tag_takes_each_word_where_it_sees_most(bundle_of: BundleOf) -> Non
         np.testing.assert_allclose(found[word], rows[best][1 + word - windows[best].first], atol=3e-5)
 
 
+@pytest.mark.slow
 def test_a_text_of_100000_characters_reaches_the_answer(bundle_of: BundleOf) -> None:
     model = edgekit.load(bundle_of("embed"), threads=1)
     text = "word " * 20_000

@@ -29,6 +29,7 @@ def tokenizer(minilm: Path) -> Tokenizer:
     return plain
 
 
+@pytest.mark.slow
 @RELAXED
 @given(text=TEXT, length=st.integers(6, 40), share=st.floats(0, 0.5))
 def test_windows_cover_every_token_with_the_stated_overlap(
@@ -50,6 +51,7 @@ def test_windows_cover_every_token_with_the_stated_overlap(
         assert before.first + before.tokens - after.first == stride
 
 
+@pytest.mark.slow
 @RELAXED
 @given(text=TEXT)
 def test_words_point_at_the_first_piece(minilm: Path, tokenizer: Tokenizer, text: str) -> None:

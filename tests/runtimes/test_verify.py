@@ -83,6 +83,7 @@ def test_a_bundle_without_golden_vectors_cannot_pass(small_bundle: Path, tmp_pat
     assert list(failed(rewrite(small_bundle, tmp_path / "x.edge", {}, golden={}))) == ["golden vectors"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["ids", "ids.lengths", "ids.windows", "outputs.models/int8.onnx", "rows.models/int8.onnx"]
 )

@@ -119,6 +119,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
+@pytest.mark.slow
 def test_a_very_long_picture_is_right_and_costs_little(tmp_path: Path) -> None:
     pixels = noise(20_000, 10)
     np.save(tmp_path / "in.npy", pixels)

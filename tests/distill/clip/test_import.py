@@ -154,6 +154,7 @@ def _lite0_package() -> Path:
     return efficientnet.lite0_weights()
 
 
+@pytest.mark.slow
 def test_lite0_with_its_own_weights_names_what_is_on_real_photographs(shared_data: Path) -> None:
     """One of ImageNet's 1,000 classes for forty pictures of imagenette (on all 400: 81 %)."""
     raw = torch.load(_lite0_package(), weights_only=True)

@@ -92,6 +92,7 @@ def test_the_predictor_answers_as_the_towers_do_in_training(
     assert predictor.size_bytes > 100_000
 
 
+@pytest.mark.slow
 def test_a_student_follows_and_is_smaller(
     recipe: Recipe, splits: PictureSplits[PictureTextSet], teacher: Path, tmp_path: Path
 ) -> None:

@@ -123,6 +123,7 @@ def test_the_rate_goes_down_to_what_was_asked(tmp_path: Path) -> None:
         assert governor.log[-1].reason == "the governor ended"
 
 
+@pytest.mark.slow
 def test_a_limited_rate_is_kept(model: Model) -> None:
     with Stream(model, policy="all") as stream:
         stream.run("warm")

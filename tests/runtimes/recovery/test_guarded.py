@@ -132,6 +132,7 @@ def test_a_session_that_failed_is_gone_without_a_garbage_collection(
     assert len(kept) == 1
 
 
+@pytest.mark.slow
 def test_too_many_that_hang_need_a_new_process(bundle: Path, make: Make, faults: Faults) -> None:
     model = make(bundle, max_abandoned=2, hang_deadlines=1, start_s=1)
     faults.always = {"onnxruntime": "hang"}
@@ -184,6 +185,7 @@ def test_the_last_good_bundle_serves_while_the_first_is_damaged(
     assert np.allclose(model.logits(tiny.TEXTS), right, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_when_nothing_is_left_the_error_says_when_to_ask_again(
     bundle: Path, other: Path, make: Make, faults: Faults, right: np.ndarray
 ) -> None:
@@ -271,6 +273,7 @@ def test_prometheus_text(bundle: Path, make: Make, faults: Faults) -> None:
     assert found["edgekit_guard_answers_total"] == "1"
 
 
+@pytest.mark.slow
 def test_several_threads_and_faults_at_random(bundle: Path, make: Make, faults: Faults, right: np.ndarray) -> None:
     model = make(bundle)
     wrong: list[Any] = []

@@ -72,6 +72,7 @@ def cuts(base: Path, act: Act, pair: Pair, work: Path) -> Iterator[Disk]:
             shutil.rmtree(root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ACTS)
 def test_power_cut_before_every_call_and_unsynced_writes_are_lost(
     name: str, bases: list[Path], pair: Pair, tmp_path: Path
@@ -88,6 +89,7 @@ def test_power_cut_before_every_call_and_unsynced_writes_are_lost(
         assert seen[0] == "old" and seen == sorted(seen, reverse=True), "the switch is one step"
 
 
+@pytest.mark.slow
 def test_power_cut_in_the_first_installation(pair: Pair, tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     seen = []
