@@ -28,7 +28,7 @@ from edgekit.distill.clip.huggingface import import_dual
 from edgekit.distill.clip.objective import Answers, PairObjective, Targets
 from edgekit.distill.clip.pairs import and_pictures, make_pairs, read_pixels
 from edgekit.distill.clip.probe import fit_probe
-from edgekit.distill.clip.prune import prune_image, prune_text
+from edgekit.distill.clip.prune import answers, prune_image, prune_text
 from edgekit.distill.clip.reconstruct import narrow_image, reconstruct_image
 from edgekit.distill.clip.reinforced import ReinforcedPairs, StoreTargets
 from edgekit.distill.clip.reparam import reparameterize
@@ -46,6 +46,7 @@ from edgekit.recipe.schema import NEW
 from edgekit.recipe.stages import PruneConfig, Training, TruncateConfig
 
 Splits = PictureSplits[PictureTextSet]
+NEAR = 256  # pictures that tell how near a rung's embeddings are to the first one's
 CLIP_SCALE = 100.0  # of a cached teacher's cosines, where CLIP's training ends (Radford et al. 2021, section 2.5)
 
 
@@ -121,7 +122,8 @@ def truncate(
 ) -> dict[str, Any]:
     """Write a ladder's rung: the model in ``source`` with ``percent`` of its image tower's hidden channels.
 
-    It follows that model's own embeddings, and its text tower is the same. Raises StageError where so few cannot be.
+    It follows that model's own embeddings, and its text tower is the same. ``cosine_with_first``: the mean over some
+    pictures of the validation part, of both models' embeddings. Raises StageError where so few channels cannot be.
     """
     cut = partial(narrow_image, kept=percent / 100, progress=progress)
     try:
@@ -129,7 +131,10 @@ def truncate(
     except ModelError as error:
         raise StageError(f"no rung of {percent} % of the channels: {error}") from None
     save(small, tokenizer, out)
-    return report
+    rows = np.linspace(0, len(splits.validation) - 1, min(len(splits.validation), NEAR)).astype(int)
+    pixels = make_pairs(splits.validation.take(rows), small.config, reader(tokenizer, small.config)).images(slice(None))
+    theirs, ours = (answers(tower.eval(), pixels) for tower in (load(source)[0].image, small.image))
+    return {**report, "cosine_with_first": float((theirs * ours).sum(-1).mean())}
 
 
 def _rebuild(recipe: Recipe, splits: Splits, source: Path, out: Path, work: Path, progress: Progress) -> dict[str, Any]:
