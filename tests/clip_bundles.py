@@ -10,8 +10,10 @@ import numpy as np
 import torch
 
 from edgekit.bundle import Manifest, ModelFile, write
+from edgekit.bundle.records import RungRecord
 from edgekit.distill.clip.config import DualConfig, TextConfig, VitConfig
 from edgekit.distill.clip.dual import DualEncoder
+from edgekit.distill.clip.reconstruct import narrow_image
 from edgekit.distill.clip_bpe import train_clip_bpe
 from edgekit.export import export_onnx
 from edgekit.export.openvino import export_openvino
@@ -62,6 +64,41 @@ def openvino_artifact(root: Path, onnx: Path) -> Path:
     """The same for openvino in ``root``, made of the artifact ``onnx`` and the torch folder beside it."""
     export_openvino(onnx.parent / "torch", onnx, root, ExportConfig(), EXAMPLES[:2])
     return root
+
+
+def narrower(torch_folder: Path, out: Path, kept: float) -> Path:
+    """An artifact for onnxruntime in ``out``, fp32: the model in ``torch_folder`` with fewer hidden channels."""
+    model = DualEncoder.load(torch_folder)
+    side = model.config.image.image_size
+    probe = torch.randn(16, 3, side, side, generator=torch.Generator().manual_seed(0))
+    small = DualEncoder(model.config, narrow_image(model.image, probe, kept), model.text)
+    small.load_state_dict({k: v for k, v in model.state_dict().items() if "logit" in k}, strict=False)
+    small.save(out / "torch")
+    shutil.copyfile(torch_folder / "tokenizer.json", out / "torch/tokenizer.json")
+    export_onnx(out / "torch", out / "onnx", ExportConfig(), EXAMPLES[:2])
+    return out / "onnx"
+
+
+def ladder(path: Path, first: Path, lower: dict[str, Path]) -> Path:
+    """Write ``path``: the artifact ``first`` and those of ``lower``, by percent of channels, as rungs below it."""
+    files = {ONNX: first, **{f"models/{name}/fp32.image.onnx": folder for name, folder in lower.items()}}
+    like = {file: "" if file == ONNX else ONNX for file in files}
+    entries = {file: artifact.entry(folder, file, like=like[file]) for file, folder in files.items()}
+    told = {"metric": "recall_at_1", "value": 0.5, "low": 0.4, "high": 0.6, "n": 100, "agreement": 0.9}
+    rungs = [
+        RungRecord(name, size_bytes=1000, p50_ms=int(name) / 10, channels=int(name), models=models, **told)
+        for name, models in zip(["100", *lower], [[], *([one] for one in list(entries.values())[1:])], strict=True)
+    ]
+    golden = make({file: artifact.load(folder, 1, file, like[file]) for file, folder in files.items()}, EXAMPLES)
+    manifest = Manifest(
+        name="clip", created="2026-01-02T03:04:05+00:00", edgekit_version="0.1.0", task=artifact.read_spec(first),
+        models=[entries[ONNX]], ladder=rungs, golden=golden["manifest"],
+    )  # fmt: skip
+    packed = {**artifact.shared(first), **golden["files"]}
+    for file, folder in files.items():
+        packed |= artifact.sources(folder, file, like[file])
+    write(path, manifest, packed)
+    return path
 
 
 def without_text(folder: Path, out: Path) -> Path:

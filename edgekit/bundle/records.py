@@ -113,15 +113,15 @@ class ModelFile(Record):
 
 @dataclass(frozen=True)
 class RungRecord(Record):
-    """One depth of a ladder, which a stream may go down to.
+    """One rung of a ladder, which a stream may go down to.
 
+    ``layers``: its depth; or, task clip, ``channels``: percent of the image tower's hidden channels that it has.
     ``metric`` to ``agreement``: of its fastest file on the test part, as in :class:`StageRecord`. ``size_bytes``: of
     that file with its parts; ``p50_ms``: text to answer, all files of the bundle in turns. ``models``: by preference;
     none for the first rung, whose files are the manifest's own.
     """
 
     name: str
-    layers: int
     metric: str
     value: float
     low: float
@@ -131,6 +131,8 @@ class RungRecord(Record):
     size_bytes: int
     p50_ms: float
     models: list[ModelFile] = field(default_factory=list)
+    layers: int | None = field(default=None, metadata=SPARE)
+    channels: int | None = field(default=None, metadata=SPARE)
 
 
 @dataclass(frozen=True)
@@ -253,6 +255,16 @@ class Manifest(Record):
             if rung.name == name:
                 return rung.models or self.models
         raise InputError("rung", found=repr(name)[:80], expected=", ".join(r.name for r in self.ladder) or "no ladder")
+
+    def head(self, model: ModelFile) -> ModelFile:
+        """The file of the first rung in whose space ``model``, of a lower rung, embeds; ``model`` itself without one.
+
+        That of the same engine and precision, else the first of all.
+        """
+        if all(model.path != one.path for rung in self.ladder for one in rung.models):
+            return model
+        kind = (model.engine, model.precision)
+        return next((one for one in self.models if (one.engine, one.precision) == kind), self.models[0])
 
     @property
     def needs_tokenizer(self) -> bool:

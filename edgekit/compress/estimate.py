@@ -58,7 +58,7 @@ def _cached(context: Context, cache: StageCache, fingerprint: str) -> dict[str, 
     for stage in stages_of(context.recipe):
         if stage.start and stage.start not in kept:
             continue
-        key = stage_key(stage, context, source_key(stage, context, kept, begun))
+        key = stage_key(stage, context, source_key(stage, context, kept, begun), kept)
         found[stage.name] = cache.has(key)
         gates = list(cache.folder(key).glob("gate-*.json"))
         if gates and '"kept": true' in gates[0].read_text("utf-8"):
@@ -72,12 +72,12 @@ def _cached(context: Context, cache: StageCache, fingerprint: str) -> dict[str, 
 def _cost(name: str, context: Context, rate: tuple[float, int] | None) -> tuple[float | None, str]:
     recipe = context.recipe
     kind = name.split("-")[0]
+    if recipe.task == families.DUAL and kind in (*_TRAINED, "truncate"):
+        return None, "not known: towers are not timed beforehand"
     if kind in _FIXED_S:
         return _FIXED_S[kind], "estimate: as seen on a 2-core x86-64 machine for a student of 3 layers"
     part = getattr(recipe.stages, name)
     training: Training = part.recovery if name == "prune" else part
-    if recipe.task == families.DUAL:
-        return None, "not known: towers are not timed beforehand"
     if rate is None or (name == "teach" and recipe.task == "embed"):
         return 0.0, "estimate: nothing is trained"
     limits = [training.max_examples, recipe.stages.distill.max_examples if name in ("prune", "qat") else None]

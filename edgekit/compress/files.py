@@ -18,7 +18,7 @@ class Packed:
 
     ``source``: the folder whose files go into the bundle: ``folder``, unless the recipe packs it otherwise.
     ``failed``: why its gate refused it, for files that are packed all the same (``keep: failed``).
-    ``rung``: of a ladder's lower rung, its depth.
+    ``rung``: of a ladder's lower rung, its name. ``like``: the path of another one whose files it shares in part.
     """
 
     path: str
@@ -29,17 +29,18 @@ class Packed:
     source: Path
     failed: str = ""
     rung: str = ""
+    like: str = ""
 
     def sources(self) -> dict[str, Path]:
         """Names in the bundle of all files that it consists of, and where they lie now."""
-        return artifact.sources(self.source, self.path)
+        return artifact.sources(self.source, self.path, self.like)
 
     def entry(self, task: str) -> ModelFile:
         """What the manifest says of it."""
         output = "embeddings" if task == "embed" else "logits"
         if self.engine in ("litert", "tflite-runtime"):
             output = ""  # its converter names outputs by number; there is one
-        return artifact.entry(self.source, self.path, output, self.failed)
+        return artifact.entry(self.source, self.path, output, self.failed, self.like)
 
 
 def to_pack(context: Context, work: Path) -> list[Packed]:
@@ -58,7 +59,12 @@ def to_pack(context: Context, work: Path) -> list[Packed]:
     for depth in recipe.ladder[1:]:
         found += _of_rung(context, str(depth))
     sources = families.to_pack(recipe, [(one.folder, one.fp32) for one in found], work, context.progress)
-    return [replace(one, source=source) for one, source in zip(found, sources, strict=True)]
+    packed: list[Packed] = []
+    for one, source in zip(found, sources, strict=True):
+        before = packed if one.rung else []
+        like = next((other.path for other in before if artifact.can_share(source, other.source)), "")
+        packed.append(replace(one, source=source, like=like))
+    return packed
 
 
 def _of_rung(context: Context, rung: str) -> list[Packed]:
@@ -68,7 +74,7 @@ def _of_rung(context: Context, rung: str) -> list[Packed]:
         mine = [one for precision in recipe.precision if (one := _file(context, engine, precision, rung))]
         plain = _file(context, engine, "fp32", rung)
         if not any(not one.failed for one in mine) and plain and not plain.failed:
-            of = f" of the rung of {rung} layers" if rung else ""
+            of = f" of the rung {rung}" if rung else ""
             context.progress.say(
                 f"pack: no {', '.join(recipe.precision)}{of} stayed for {engine}, so it gets its fp32 file"
             )

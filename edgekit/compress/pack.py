@@ -48,7 +48,7 @@ def _write(
     first = packed[0].source
     files: dict[str, Path | bytes] = {name: path for one in packed for name, path in one.sources().items()}
     files |= {**artifact.shared(first), "recipe.yaml": recipe.dump_yaml().encode()}
-    models = {one.path: artifact.load(one.source, recipe.latency_threads, one.path) for one in packed}
+    models = {one.path: artifact.load(one.source, recipe.latency_threads, one.path, one.like) for one in packed}
     golden = make(models, splits.validation.spread(GOLDEN))
     files |= golden["files"]
     licences = [

@@ -41,7 +41,7 @@ def run_stages(context: Context, stages: list[Stage], cache: StageCache, model_f
             continue
         source = context.kept[stage.start] if stage.start else context.torch
         from_key = source_key(stage, context, kept, begun)
-        key = stage_key(stage, context, from_key)
+        key = stage_key(stage, context, from_key, kept)
         keys.append(key)
         _run(stage, key, Work(context, source, Path(), Path()), cache)
         record = _pass_gate(stage, key, source, from_key, gate, cache)
@@ -62,14 +62,15 @@ def source_key(stage: Stage, context: Context, kept: dict[str, str], begun: str)
     return next((kept[name] for name, folder in context.kept.items() if folder == context.torch), begun)
 
 
-def stage_key(stage: Stage, context: Context, source: str) -> str:
-    """The cache key of ``stage`` on the model that key ``source`` names."""
+def stage_key(stage: Stage, context: Context, source: str, kept: dict[str, str]) -> str:
+    """The cache key of ``stage`` on the model that key ``source`` names. ``kept``: keys of the stages that stayed."""
     followed = context.followed.parent.name if context.followed else None
     return key_of(
         stage=stage.name,
         part=stage.part,
         code=code_version(stage.code),
         source=source,
+        beside=kept.get(stage.beside),
         followed=followed,
         data=context.splits.fingerprint,
     )

@@ -50,6 +50,7 @@ class Stage:
     every process of a distributed run, the others by the first alone.
     ``start``: None goes on from the last torch model and makes the next one; "" makes an engine's file from it; a
     stage's name starts from the result of that stage, and is not run where that one did not stay.
+    ``beside``: a stage whose result it also reads, where that one stayed.
     """
 
     name: str
@@ -61,3 +62,4 @@ class Stage:
     required: bool = False
     shared: bool = False
     start: str | None = None
+    beside: str = ""

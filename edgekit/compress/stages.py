@@ -16,6 +16,7 @@ from edgekit.evaluate import metric_name
 from edgekit.recipe import Recipe
 from edgekit.recipe.schema import NEW
 from edgekit.recipe.stages import QuantizeConfig
+from edgekit.runtimes import artifact
 
 EXAMPLES = 32  # of the validation part, that an exported file is compared with torch on
 FORMATS = {
@@ -69,11 +70,11 @@ def stages_of(recipe: Recipe, device: str = "") -> list[Stage]:
                 **training,
                 "student": recipe.student.model_dump(),
                 "distill": _part(settings.distill),
-                "ladder": recipe.ladder,
+                "ladder": recipe.exits,
             },
             code,
             settings.distill.gate,
-            required=bool(recipe.ladder),  # its rungs are what pays
+            required=bool(recipe.exits),  # its rungs are what pays
             shared=True,
         ),
         Stage(
@@ -101,7 +102,7 @@ def stages_of(recipe: Recipe, device: str = "") -> list[Stage]:
             "ladder", found=recipe.ladder, expected="a BERT, DistilBERT or RoBERTa, whose students are trained here"
         )
     stages = [s for s in stages if (recipe.enabled(s.name) or s.required) and s.name not in without]
-    stages += _rungs(recipe)
+    stages += _rungs(recipe, {**training, "truncate": _part(settings.truncate)}, code)
     for rung in ["", *map(str, recipe.ladder[1:])]:
         stages += _engine_stages(recipe, shape, {"device": device} if device else {}, rung)
     return stages
@@ -110,7 +111,7 @@ def stages_of(recipe: Recipe, device: str = "") -> list[Stage]:
 def file_stage(engine: str, precision: str, rung: str = "") -> str:
     """The stage whose result is the file of ``engine`` in ``precision``; onnxruntime and w8a8 go without saying.
 
-    ``rung``: of a ladder's lower rung, its depth.
+    ``rung``: of a ladder's lower rung, its name.
     """
     parts = ["export" if precision == "fp32" else "quantize"]
     parts += [engine] if engine != "onnxruntime" else []
@@ -119,31 +120,38 @@ def file_stage(engine: str, precision: str, rung: str = "") -> str:
 
 
 def rung_stage(depth: int | str) -> str:
-    """The stage whose result is a ladder's rung of ``depth`` layers, in torch."""
+    """The stage whose result is a ladder's rung ``depth``, in torch."""
     return f"truncate-{depth}"
 
 
-def _rungs(recipe: Recipe) -> list[Stage]:
-    """The student of a ladder cut at each depth: branches, but for the whole depth, which is the model from then on."""
+def _rungs(recipe: Recipe, part: dict[str, Any], code: tuple[str, ...]) -> list[Stage]:
+    """The rungs of a ladder cut out of its student: branches, but for the whole, which is the model from then on.
+
+    The whole student is a rung already where it has no exits.
+    """
+    whole = recipe.ladder[:1]
     return [
         Stage(
             rung_stage(depth),
-            "the whole depth of the ladder's student" if depth == recipe.ladder[0] else "its first layers, as a rung",
+            "the whole depth of the ladder's student" if depth in whole else "a smaller part of the student, as a rung",
             partial(_truncate, depth),
-            {"depth": depth, "ladder": recipe.ladder},
-            ("distill",),
+            {**part, "depth": depth, "ladder": recipe.exits},
+            code,
             recipe.stages.truncate.gate,
-            required=depth == recipe.ladder[0],
-            start=None if depth == recipe.ladder[0] else "",
+            required=depth in whole,
+            shared=True,
+            start=None if depth in whole else "",
         )
         for depth in reversed(recipe.ladder)
+        if recipe.exits or depth not in whole
     ]
 
 
 def _engine_stages(recipe: Recipe, shape: dict[str, Any], timed: dict[str, Any], rung: str) -> list[Stage]:
     """Export and quantize for each engine. ONNX is always made: OpenVINO may be converted from it.
 
-    ``rung``: a ladder's lower rung, whose stages go on from its torch model; "" is the model itself.
+    ``rung``: a ladder's lower rung, whose stages go on from its torch model; "" is the model itself. A lower rung may
+    take over what the first one's file of that engine and precision has in common with it.
     """
     settings = recipe.stages
     stages = []
@@ -188,6 +196,7 @@ def _engine_stages(recipe: Recipe, shape: dict[str, Any], timed: dict[str, Any],
                     ("quantize", "export", "evaluate", "runtimes", "data"),
                     gate,
                     start=export,
+                    beside=file_stage(engine, precision) if rung else "",
                 )
             )
     return stages
@@ -240,7 +249,9 @@ def _recovered(run: Callable[..., dict[str, Any]], work: Work) -> dict[str, Any]
 
 
 def _truncate(depth: int, work: Work) -> dict[str, Any]:
-    return families.truncate(work.context.recipe, depth, _source(work), work.out)
+    context = work.context
+    splits, source = context.splits, _source(work)
+    return families.truncate(context.recipe, splits, depth, source, work.out, work.scratch, context.progress)
 
 
 def _export(engine: str, rung: str, work: Work) -> dict[str, Any]:
@@ -290,6 +301,7 @@ def _quantize(precision: str, rung: str, work: Work) -> dict[str, Any]:
         bound=config.gate.max_cosine_drop if pairless else config.gate.max_drop,
         min_speed=context.recipe.min_speed(config.gate, precision),
         timer=None if context.device is None else partial(_on_device, context.device),
+        first=context.kept.get(file_stage(artifact.read(_source(work)).engine, precision)) if rung else None,
     )
     return dict(report.to_dict())
 

@@ -116,7 +116,9 @@ def tolerances(path: str | Path, progress: Progress = Silent()) -> list[Toleranc
                 reasons[f"{choice.engine} on {level}: {outputs}"] = None
             else:
                 model, where = models[choice.file], f"x86_64-{level}"
-                found += [measured(golden, model, where, given, role) for role, given in outputs.items()]
+                known = {(one.file, one.isa) for one in found}  # rungs may share a tower
+                fresh = [measured(golden, model, where, given, role) for role, given in outputs.items()]
+                found += [one for one in fresh if (one.file, one.isa) not in known]
         progress.advance(handle, note=level)
     progress.finish(handle)
     for reason in reasons:

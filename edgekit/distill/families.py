@@ -87,11 +87,22 @@ def qat(
     return qat_text(recipe, _texts(splits), source, followed, out, work, progress)
 
 
-def truncate(recipe: Recipe, depth: int, source: Path, out: Path) -> dict[str, Any]:
-    """Cut a ladder's rung of ``depth`` layers out of the student in ``source``."""
+def truncate(
+    recipe: Recipe, splits: AnySplits, depth: int, source: Path, out: Path, work: Path, progress: Progress
+) -> dict[str, Any]:
+    """Cut a ladder's rung ``depth``, of the recipe's ``ladder``, out of the student in ``source``."""
+    if isinstance(splits, PictureSplits):
+        from edgekit.distill.clip import stages
+
+        return stages.truncate(recipe, splits, depth, source, out, work, progress)
     from edgekit.distill.student import truncate as truncate_text
 
     return truncate_text(recipe, depth, source, out)
+
+
+def rung_size(recipe: Recipe, depth: int) -> dict[str, int]:
+    """What ``depth``, of the recipe's ``ladder``, counts: the field of a RungRecord that states it."""
+    return {"channels": depth} if recipe.task == DUAL else {"layers": depth}
 
 
 def to_pack(recipe: Recipe, made: Sequence[tuple[Path, Path]], work: Path, progress: Progress) -> list[Path]:

@@ -40,6 +40,7 @@ def quantize(
     bound: float | None = None,
     min_speed: float = 0.0,
     timer: Timer | None = None,
+    first: Path | None = None,
 ) -> QuantizeReport:
     """Write an artifact of ``precision`` to ``out``, for the engine that the artifact ``fp32_folder`` is for.
 
@@ -48,8 +49,9 @@ def quantize(
     its own, :class:`edgekit.quantize.dual.run.DualJudge`, and pictures with captions); ``threads``: for the timing;
     the rest uses every processor; ``bound``: the largest drop allowed, ``config.gate.max_drop`` unless given;
     ``min_speed``: the least speed against fp32, timed in turns, 0 for any; ``timer``: times candidates of texts on a
-    board instead of here. The same inputs and choice give the same bytes. Raises StageError, with what was measured,
-    when no candidate keeps within the bounds.
+    board instead of here; ``first``: what a ladder's first rung became, whose text tower a dual encoder takes over. The
+    same inputs and choice give the same bytes. Raises StageError, with what was measured, when no candidate keeps
+    within the bounds.
     """
     if artifact.is_dual(Path(fp32_folder)):
         from edgekit.quantize.dual.run import quantize_dual
@@ -67,6 +69,7 @@ def quantize(
             progress,
             bound,
             min_speed,
+            first,
         )
     began = time.perf_counter()
     limit = config.gate.max_drop if bound is None else bound

@@ -234,8 +234,9 @@ class Recipe(Part):
     student: StudentConfig = Field(default_factory=StudentConfig, description="The smaller model.")
     ladder: Annotated[list[int], BeforeValidator(split_commas, json_schema_input_type=list[int])] = Field(
         default=[],
-        description="Depths in layers, such as [6, 4, 2]: one student is trained to answer at each of them, and the "
-        "bundle holds every depth as a rung that a stream can go down to. The first is the student's.",
+        description="The rungs of one student that the bundle holds, for a stream to go down. Texts: depths in layers, "
+        "such as [6, 4, 2], at each of which it is trained to answer; the first is its own. Task clip: percent of the "
+        "image tower's hidden channels, such as [100, 60, 30]; 100 is the student, each other one is cut from it.",
     )
     stages: StagesConfig = Field(default_factory=StagesConfig, description="Settings of each stage.")
     prompts: PromptsConfig | None = Field(default=None, description="Fixed labels that are packed (task clip).")
@@ -303,10 +304,15 @@ class Recipe(Part):
         depths, stages = self.ladder, self.stages
         if not depths:
             return self
+        such = "[100, 60, 30]" if self.task == "clip" else "[6, 4, 2]"
         if len(depths) < 2 or min(depths) < 1 or any(low >= high for high, low in pairwise(depths)):
-            raise ValueError("a ladder of two depths or more, each smaller than the one before, such as [6, 4, 2]")
+            raise ValueError(f"a ladder of two rungs or more, each smaller than the one before, such as {such}")
         if self.task == "clip":
-            raise ValueError("no ladder for task clip: its student's towers have no exits")
+            if depths[0] != 100:
+                raise ValueError(f"a ladder that begins with 100, the whole student, for task clip, such as {such}")
+            if stages.qat.enabled:
+                raise ValueError("no stages.qat with a ladder: it knows nothing of the rungs that are cut after it")
+            return self
         if self.student.layers not in (None, depths[0]):
             raise ValueError(f"student.layers left out, or {depths[0]}: the first of ladder says it")
         if not stages.distill.enabled:
@@ -322,9 +328,14 @@ class Recipe(Part):
         return self
 
     @property
+    def exits(self) -> list[int]:
+        """Depths at which one student is trained to answer: a ladder's of texts, the whole depth first; else none."""
+        return [] if self.task == "clip" else self.ladder
+
+    @property
     def student_layers(self) -> int | None:
         """Layers of the student; None: half of the teacher's."""
-        return self.ladder[0] if self.ladder else self.student.layers
+        return self.exits[0] if self.exits else self.student.layers
 
     def buckets(self) -> list[int]:
         """The static lengths of TFLite files, rising; the last is max_length."""

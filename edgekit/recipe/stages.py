@@ -265,9 +265,20 @@ class QatConfig(Training, Enabled):
 
 
 class TruncateConfig(Stage):
-    """One rung of a ladder: the student's first layers and the exit after them. Held against the full depth."""
+    """One rung of a ladder: first layers and their exit, or (task clip) an image tower cut by reconstruction."""
 
     default_gate: ClassVar[dict[str, float]] = {"max_drop": 0.1, "max_cosine_drop": 0.3}
+
+    importance_examples: int = Field(
+        default=512, ge=1, description="Training pictures that reconstruction is worked out on (task clip)."
+    )
+    recovery: RecoveryConfig = Field(
+        default_factory=RecoveryConfig,
+        description="Training after the cut, after the whole image tower, block by block (task clip).",
+    )
+    pictures: str | None = Field(
+        default=None, description="A folder of further pictures, without captions, that both see (task clip)."
+    )
 
 
 class ExportConfig(Stage):
@@ -380,7 +391,7 @@ class StagesConfig(Part):
     prune: PruneConfig = Field(default_factory=PruneConfig, description="Cut heads and neurons.")
     qat: QatConfig = Field(default_factory=QatConfig, description="Train under INT8 rounding.")
     truncate: TruncateConfig = Field(
-        default_factory=TruncateConfig, description="Cut a ladder's student at each of its depths."
+        default_factory=TruncateConfig, description="Cut the lower rungs of a ladder out of its student."
     )
     export: ExportConfig = Field(default_factory=ExportConfig, description="Write ONNX.")
     quantize: QuantizeConfig = Field(default_factory=QuantizeConfig, description="INT8.")

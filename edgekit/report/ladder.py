@@ -14,7 +14,7 @@ def ladder_rows(ladder: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     return [
         {
             "rung": rung["name"],
-            "layers": str(rung["layers"]),
+            **_size(rung),
             rung["metric"].replace("_", " "): f.metric(rung["metric"], rung["value"]),
             "95 %": f.interval(rung["metric"], rung["low"], rung["high"]),
             "agreement with teacher": f.metric("accuracy", rung["agreement"])
@@ -26,6 +26,13 @@ def ladder_rows(ladder: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
         }
         for rung in ladder
     ]
+
+
+def _size(rung: dict[str, Any]) -> dict[str, str]:
+    """What the rung has of the first one."""
+    if rung.get("channels") is not None:
+        return {"hidden channels, picture": f"{rung['channels']} %"}
+    return {"layers": f.DASH if rung.get("layers") is None else str(rung["layers"])}
 
 
 def rungs_plot(data: dict[str, Any]) -> pareto.Plot | None:

@@ -17,7 +17,7 @@ LEADS = {
     "budget": "The bounds that were asked for, and what was found.",
     "stages": "Each row is one step. A step stays if it lost no more accuracy than allowed and made the model smaller "
     "or faster; one that did not is rolled back.",
-    "ladder": "Every depth that the bundle holds, each by its fastest file. A stream goes down a rung when deadlines "
+    "ladder": "Every rung that the bundle holds, each by its fastest file. A stream goes down a rung when deadlines "
     "are missed or the board is hot.",
     "pareto": "Each mark is one version of the model: higher is more often right, further left is faster. The line "
     "joins those that no other beats in both.",

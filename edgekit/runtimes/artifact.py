@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 from collections.abc import Mapping
@@ -111,16 +112,17 @@ def read_spec(folder: Path) -> TaskSpec:
     return spec
 
 
-def load(folder: Path, threads: int | None = None, file: str = "") -> Model | DualModel:
+def load(folder: Path, threads: int | None = None, file: str = "", like: str = "") -> Model | DualModel:
     """The model in ``folder`` in its engine, or in another that reads its files where that one is not installed.
 
-    ``file``: the name to go by. Errors as in Model.from_files, and for towers as in ``towers.from_files``.
+    ``file``, ``like``: the names to go by, see :func:`sources`. Errors as in Model.from_files, and for towers as in
+    ``towers.from_files``.
     """
     about = read(folder)
     able = [engine for engine in engines.readers(about.engine) if engines.installed(engine)]
     engine = able[0] if able else about.engine
     if about.towers:
-        return _load_towers(folder, about, engine, threads, file)
+        return _load_towers(folder, about, engine, threads, file, like)
     return Model.from_files(
         folder / about.files[0],
         folder / TOKENIZER,
@@ -140,7 +142,7 @@ def load_text(folder: Path, threads: int | None = None, file: str = "") -> Model
     return found
 
 
-def _load_towers(folder: Path, about: Artifact, engine: str, threads: int | None, file: str) -> DualModel:
+def _load_towers(folder: Path, about: Artifact, engine: str, threads: int | None, file: str, like: str) -> DualModel:
     """``file`` is in a bundle the image tower's name (models/w8a8.image.onnx); the text tower's follows from it."""
     from edgekit.runtimes import towers  # not for texts alone: it brings all that pictures need
 
@@ -153,25 +155,36 @@ def _load_towers(folder: Path, about: Artifact, engine: str, threads: int | None
         precision=about.precision,
         threads=threads,
         file=file,
-        names={name: bundled(file, name) for name in found} if file else {},
+        names={name: bundled(file, name, like) for name in found} if file else {},
         digest=towers.digest(hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in about.files),
     )
 
 
-def bundled(file: str, tower: str) -> str:
+def bundled(file: str, tower: str, like: str = "") -> str:
     """What the file of ``tower`` is called in a bundle whose image tower's is ``file``.
 
-    models/w8a8.image.onnx has its text in models/w8a8.text.onnx.
+    models/w8a8.image.onnx has its text in models/w8a8.text.onnx, or beside the image tower ``like``.
     """
-    path = Path(file)
+    path = Path(like if like and tower == "text" else file)
     stem = path.stem.removesuffix(".image")
     return path.with_name(f"{stem}.{tower}{path.suffix}").as_posix()
 
 
-def sources(folder: Path, file: str) -> dict[str, Path]:
-    """Names in a bundle of all files of the model in ``folder``, whose main one becomes ``file``; where they lie."""
+def can_share(folder: Path, other: Path) -> bool:
+    """Whether two artifacts are for one engine and have the same text tower, byte for byte: see :func:`sources`."""
+    one, two = read(folder), read(other)
+    if one.engine != two.engine or "text" not in one.towers or one.towers["text"] != two.towers.get("text"):
+        return False
+    return all(filecmp.cmp(folder / "text" / name, other / "text" / name, shallow=False) for name in FILES[one.engine])
+
+
+def sources(folder: Path, file: str, like: str = "") -> dict[str, Path]:
+    """Names in a bundle of all files of the model in ``folder``, whose main one becomes ``file``; where they lie.
+
+    ``like``: the main file of a model in that bundle with the same text tower, whose file this one then shares.
+    """
     about = read(folder)
-    mains = {name: bundled(file, name) for name in TOWERS if name in about.towers} or {"": file}
+    mains = {name: bundled(file, name, like) for name in TOWERS if name in about.towers} or {"": file}
     found = {}
     for tower, main in mains.items():
         for name in FILES[about.engine]:
@@ -184,11 +197,11 @@ def shared(folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in (TOKENIZER, PROMPTS) if (folder / name).is_file()}
 
 
-def entry(folder: Path, file: str, output: str = "", failed: str = "") -> ModelFile:
+def entry(folder: Path, file: str, output: str = "", failed: str = "", like: str = "") -> ModelFile:
     """What a manifest says of the model in ``folder``, packed as :func:`sources` names its files."""
     about = read(folder)
-    towers = {name: {**one.to_dict(), "path": bundled(file, name)} for name, one in about.each_tower().items()}
-    parts = [name for name in sources(folder, file) if name != file]
+    towers = {name: {**one.to_dict(), "path": bundled(file, name, like)} for name, one in about.each_tower().items()}
+    parts = [name for name in sources(folder, file, like) if name != file]
     more = {"inputs": towers["image"]["inputs"]} if towers else {}
     return ModelFile(
         file, about.engine, about.precision, output=output, parts=parts, failed=failed, towers=towers, **more

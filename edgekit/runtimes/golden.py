@@ -47,6 +47,8 @@ def make(models: AnyModel | Mapping[str, AnyModel], examples: Sequence[Any]) -> 
     for path, model in named.items():
         found, others = alone(model, examples), _in_batches(model, examples)
         for role, (file, precision) in files_of(model, path).items():
+            if file in outputs:
+                continue  # a tower that several models share
             outputs[file] = found[role]
             moved = [differences(found[role], other[role]) for other in others]
             seen = max(largest for largest, _ in moved), min(cosine for _, cosine in moved)

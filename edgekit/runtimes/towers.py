@@ -103,8 +103,12 @@ def tokenizer(root: Path, spec: TaskSpec) -> ClipTokenizer:
 
 
 def digest_of(bundle: Bundle, model: ModelFile) -> str:
-    """The hash that ``model`` is known by: of the sha256 of all its files, whatever their names."""
+    """The hash that ``model`` is known by: of the sha256 of all its files, whatever their names.
+
+    A lower rung of a ladder is known as the first one is (:meth:`Manifest.head`): what one has embedded serves all.
+    """
     hashes = {entry.path: entry.sha256 for entry in bundle.manifest.files}
+    model = bundle.manifest.head(model)
     return digest(hashes[path] for path in (model.path, *model.parts))
 
 

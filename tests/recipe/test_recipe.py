@@ -334,10 +334,10 @@ def test_a_ladder_names_the_students_depth(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("ladder: [6]\n", "two depths or more"),
+        ("ladder: [6]\n", "two rungs or more"),
         ("ladder: [2, 4]\n", "each smaller"),
         ("ladder: [4, 4]\n", "each smaller"),
-        ("ladder: [2, 0]\n", "two depths or more"),
+        ("ladder: [2, 0]\n", "two rungs or more"),
         ("ladder: [6, 2]\nstudent:\n  layers: 4\n", "student.layers left out, or 6"),
         ("ladder: [6, 2]\nstages:\n  distill:\n    enabled: false\n", "stages.distill.enabled"),
         ("ladder: [6, 2]\nstages:\n  qat:\n    enabled: true\n", "no stages.qat"),
@@ -348,6 +348,13 @@ def test_ladders_that_cannot_be_made(tmp_path: Path, text: str, said: str) -> No
     assert said in refused(tmp_path, SMALL + text)
 
 
-def test_no_ladder_of_towers(tmp_path: Path) -> None:
-    text = SMALL.replace("classify", "clip").replace("./bert", "new") + "ladder: [6, 2]\n"
-    assert "no ladder for task clip" in refused(tmp_path, text)
+TOWERS = SMALL.replace("classify", "clip").replace("./bert", "new")
+
+
+def test_a_ladder_of_towers_begins_with_the_whole_student(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, TOWERS + "ladder: [100, 60, 30]\n"))
+    assert recipe.ladder == [100, 60, 30] and recipe.exits == [] and recipe.student_layers is None
+    assert "begins with 100" in refused(tmp_path, TOWERS + "ladder: [6, 2]\n")
+    assert "such as [100, 60, 30]" in refused(tmp_path, TOWERS + "ladder: [100]\n")
+    qat = "ladder: [100, 60]\nstages:\n  qat:\n    enabled: true\n"
+    assert "no stages.qat" in refused(tmp_path, TOWERS + qat)

@@ -119,7 +119,7 @@ def ladder(path: Path, changes: dict[str, object] | None = None) -> Path:
         models = [] if layers == 6 else [ModelFile(name, "onnxruntime", "fp32")]
         told = {"metric": "accuracy", "value": value, "low": value - 0.01, "high": value + 0.01, "n": 1000}
         rung = RungRecord(
-            str(layers), layers, agreement=0.97, size_bytes=2000, p50_ms=layers / 2, models=models, **told
+            str(layers), agreement=0.97, size_bytes=2000, p50_ms=layers / 2, models=models, layers=layers, **told
         )
         rungs.append(rung)
     environment = {"cpu": isa.cpu_model(), "isa": isa.detect()}

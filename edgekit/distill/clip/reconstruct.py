@@ -59,6 +59,22 @@ def reconstruct_image(
     return reconstruct(full, images, keep, progress)
 
 
+def narrow_image(
+    tower: Tower, images: Tensor, kept: float, *, multiple: int = 16, progress: Progress = Silent()
+) -> Tower:
+    """As :func:`reconstruct_image`, but ``kept`` (0..1) is the share of hidden channels that stay, at most.
+
+    Which ones go is weighed by their effort all the same. Raises ModelError for fewer than can be.
+    """
+    full = reparameterize(tower)
+    sizes = _channels(full)
+    least = sum(min(size, multiple) for size in sizes) / sum(sizes)  # of each block something stays
+    if not least <= kept <= 1:
+        raise ModelError("share to keep", found=kept, expected=f"from {least:.2f} to 1")
+    keep = allocate(survey(full, images, progress), (1 - kept) * sum(sizes), multiple, lambda price: 1.0)
+    return reconstruct(full, images, keep, progress)
+
+
 def reconstruct(full: Tower, images: Tensor, keep: list[int], progress: Progress = Silent()) -> Tower:
     """``full``, merged, with as many hidden channels in each block of :func:`ffn_sites` as ``keep`` says.
 
@@ -125,11 +141,13 @@ def survey(full: Tower, images: Tensor, progress: Progress = Silent()) -> list[P
     return prices
 
 
-def allocate(prices: list[Price], amount: float, multiple: int) -> list[int]:
-    """Channels that each block keeps so that ``amount`` of effort is gone: each time the cheapest ``multiple`` goes.
+def allocate(
+    prices: list[Price], amount: float, multiple: int, counts: Callable[[Price], float] = lambda price: price.effort
+) -> list[int]:
+    """Channels that each block keeps so that ``amount`` is gone: each time the cheapest ``multiple`` goes.
 
-    Cheapest in loss by effort, looking ahead as far as the block goes, which always keeps some. Raises ModelError when
-    that much cannot go.
+    ``counts``: what one channel of a block counts towards it; its effort. Cheapest in loss by effort, looking ahead as
+    far as the block goes, which always keeps some. Raises ModelError when that much cannot go.
     """
     keep = [len(price.losses) - 1 for price in prices]
     saved = 0.0
@@ -137,10 +155,10 @@ def allocate(prices: list[Price], amount: float, multiple: int) -> list[int]:
         options = [(_slope(p, kept, multiple), n) for n, (p, kept) in enumerate(zip(prices, keep, strict=True))]
         slope, number = min(options)
         if slope == float("inf"):
-            raise ModelError("share to prune", found=f"{amount:.3g} of effort", expected=f"at most {saved:.3g}")
+            raise ModelError("share to prune", found=f"{amount:.3g} of the tower", expected=f"at most {saved:.3g}")
         step = keep[number] - _below(keep[number], multiple)
         keep[number] -= step
-        saved += step * prices[number].effort
+        saved += step * counts(prices[number])
     return keep
 
 

@@ -28,23 +28,25 @@ from edgekit.distill.clip.huggingface import import_dual
 from edgekit.distill.clip.objective import Answers, PairObjective, Targets
 from edgekit.distill.clip.pairs import and_pictures, make_pairs, read_pixels
 from edgekit.distill.clip.probe import fit_probe
-from edgekit.distill.clip.prune import prune_image, prune_text
-from edgekit.distill.clip.reconstruct import reconstruct_image
+from edgekit.distill.clip.prune import answers, prune_image, prune_text
+from edgekit.distill.clip.reconstruct import narrow_image, reconstruct_image
 from edgekit.distill.clip.reinforced import ReinforcedPairs, StoreTargets
 from edgekit.distill.clip.reparam import reparameterize
 from edgekit.distill.clip.text import TextTransformer
+from edgekit.distill.clip.towers import ImageTower
 from edgekit.distill.loop import Data, train
 from edgekit.distill.settings import bf16_pays, loop_config
 from edgekit.distill.source import read_tokenizer, resolve, sha256_file, weights_file
-from edgekit.errors import ModelError, RecipeError
+from edgekit.errors import ModelError, RecipeError, StageError
 from edgekit.evaluate.closeness import PLAIN
 from edgekit.evaluate.dual import answered, recall
 from edgekit.progress import Progress
 from edgekit.recipe import Recipe
 from edgekit.recipe.schema import NEW
-from edgekit.recipe.stages import Training
+from edgekit.recipe.stages import PruneConfig, Training, TruncateConfig
 
 Splits = PictureSplits[PictureTextSet]
+NEAR = 256  # pictures that tell how near a rung's embeddings are to the first one's
 CLIP_SCALE = 100.0  # of a cached teacher's cosines, where CLIP's training ends (Radford et al. 2021, section 2.5)
 
 
@@ -115,16 +117,56 @@ def prune(
     return {"before": before, "after": _shape(small), **report}
 
 
+def truncate(
+    recipe: Recipe, splits: Splits, percent: int, source: Path, out: Path, work: Path, progress: Progress
+) -> dict[str, Any]:
+    """Write a ladder's rung: the model in ``source`` with ``percent`` of its image tower's hidden channels.
+
+    It follows that model's own embeddings, and its text tower is the same. ``cosine_with_first``: the mean over some
+    pictures of the validation part, of both models' embeddings. Raises StageError where so few channels cannot be.
+    """
+    cut = partial(narrow_image, kept=percent / 100, progress=progress)
+    try:
+        small, tokenizer, report = _rebuilt(recipe, splits, source, recipe.stages.truncate, cut, work, progress)
+    except ModelError as error:
+        raise StageError(f"no rung of {percent} % of the channels: {error}") from None
+    save(small, tokenizer, out)
+    rows = np.linspace(0, len(splits.validation) - 1, min(len(splits.validation), NEAR)).astype(int)
+    pixels = make_pairs(splits.validation.take(rows), small.config, reader(tokenizer, small.config)).images(slice(None))
+    theirs, ours = (answers(tower.eval(), pixels) for tower in (load(source)[0].image, small.image))
+    return {**report, "cosine_with_first": float((theirs * ours).sum(-1).mean())}
+
+
 def _rebuild(recipe: Recipe, splits: Splits, source: Path, out: Path, work: Path, progress: Progress) -> dict[str, Any]:
     """The model in ``source`` with fewer hidden channels in its image tower, which then follows itself as it was."""
-    settings, (model, tokenizer) = recipe.stages.prune, load(source)
+    settings = recipe.stages.prune
+    cut = partial(reconstruct_image, share=settings.ffn, progress=progress)
+    small, tokenizer, report = _rebuilt(recipe, splits, source, settings, cut, work, progress)
+    targets = _cached(splits.train, recipe.stages.teach, recipe.seed, small)
+    if targets is not None and "text" not in small.towers and recipe.stages.teach.train == "heads":
+        report["probe"] = _probe(recipe, splits, small, tokenizer, targets, progress)
+    save(small, tokenizer, out)
+    return report
+
+
+def _rebuilt(
+    recipe: Recipe,
+    splits: Splits,
+    source: Path,
+    settings: PruneConfig | TruncateConfig,
+    cut: Callable[[ImageTower, torch.Tensor], ImageTower],
+    work: Path,
+    progress: Progress,
+) -> tuple[DualEncoder, Tokenizer, dict[str, Any]]:
+    """The model in ``source`` with its image tower ``cut``, on pictures, which then follows itself as it was."""
+    model, tokenizer = load(source)
     data = _limited(splits.train, settings.recovery, recipe.seed)
     pairs = make_pairs(data, model.config, reader(tokenizer, model.config), progress, settings.recovery.augment)
     if settings.pictures is not None:
         pairs = and_pictures(pairs, read_pixels(read_pictures(settings.pictures), model.config, progress))
     some = np.sort(np.random.default_rng(recipe.seed).permutation(len(pairs))[: settings.importance_examples])
-    progress.say(f"prune: reconstruction on {len(some)} pictures")
-    image = reconstruct_image(model.image, pairs.images(some), settings.ffn, progress=progress)
+    progress.say(f"reconstruction on {len(some)} pictures")
+    image = cut(model.image, pairs.images(some))
     small = DualEncoder(model.config, image, model.text)
     small.load_state_dict({k: v for k, v in model.state_dict().items() if "logit" in k}, strict=False)
     report: dict[str, Any] = {"epochs": 0}
@@ -134,11 +176,7 @@ def _rebuild(recipe: Recipe, splits: Splits, source: Path, out: Path, work: Path
             pairs=pairs,
             objective=BlocksObjective(small, reparameterize(model.image)),
         )
-    targets = _cached(splits.train, recipe.stages.teach, recipe.seed, small)
-    if targets is not None and "text" not in small.towers and recipe.stages.teach.train == "heads":
-        report["probe"] = _probe(recipe, splits, small, tokenizer, targets, progress)
-    save(small, tokenizer, out)
-    return {"before": _shape(model), "after": _shape(small), **report}
+    return small, tokenizer, {"before": _shape(model), "after": _shape(small), **report}
 
 
 def follow(

@@ -70,12 +70,14 @@ def quantize_dual(
     progress: Progress = Silent(),
     bound: float | None = None,
     min_speed: float = 0.0,
+    first: Path | None = None,
 ) -> DualQuantizeReport:
     """As :func:`edgekit.quantize.run.quantize`, for the artifact of a dual encoder.
 
     ``calibration``: training pictures with captions. ``config.towers`` may give a tower a precision of its own, which
     it keeps however slow. A tower for which no candidate keeps within the bounds stays as it is. Raises StageError when
-    that is so of all that were tried.
+    that is so of all that were tried. ``first``: an artifact of this engine whose text tower was made of the same one:
+    it is taken over, file by file, and only the image tower is quantized.
     """
     began = time.perf_counter()
     fp32_folder, out = Path(fp32_folder), Path(out)
@@ -88,6 +90,9 @@ def quantize_dual(
     reports: dict[str, QuantizeReport] = {}
     missed: dict[str, StageError] = {}
     wanted = {name: config.towers.of(name, precision) for name in about.towers}
+    taken = None if first is None else artifact.read(first).tower("text")
+    if taken is not None:
+        made["text"], wanted["text"] = taken, "fp32"  # nothing is left to do
     with tempfile.TemporaryDirectory() as scratch:
         for name, tower in about.each_tower().items():
             if wanted[name] == "fp32":
@@ -118,18 +123,20 @@ def quantize_dual(
                 made[name] = replace(tower, precision=wanted[name])
             except StageError as error:
                 missed[name] = error
-        if not reports:
+        if missed and not reports and (taken is None or taken.precision == "fp32"):
             told = "; ".join(f"{name} tower: {error.what}: {error.found}" for name, error in missed.items())
-            first = next(iter(missed.values()))
-            raise StageError("no INT8 candidate of either tower", found=told, expected=first.expected, fix=first.fix)
+            one = next(iter(missed.values()))
+            raise StageError("no INT8 candidate of either tower", found=told, expected=one.expected, fix=one.fix)
         for name in about.towers:
             (out / name).mkdir(parents=True, exist_ok=True)
             origin = Path(scratch) / name / "chosen" if name in reports else fp32_folder / name
+            if name == "text" and taken is not None and first is not None:
+                origin = first / name
             for file in artifact.FILES[about.engine]:
                 shutil.copyfile(origin / file, out / name / file)
     shutil.copyfile(fp32_folder / "tokenizer.json", out / "tokenizer.json")
     artifact.write(out, artifact.read_spec(fp32_folder), about.engine, precision, made)
-    return _joined(reports, missed, wanted, time.perf_counter() - began)
+    return _joined(reports, missed, wanted, taken, time.perf_counter() - began)
 
 
 def tower_kinds(torch_folder: Path) -> dict[str, Kind]:
@@ -188,7 +195,11 @@ class _Side:
 
 
 def _joined(
-    reports: dict[str, QuantizeReport], missed: dict[str, StageError], wanted: dict[str, str], seconds: float
+    reports: dict[str, QuantizeReport],
+    missed: dict[str, StageError],
+    wanted: dict[str, str],
+    taken: Tower | None,
+    seconds: float,
 ) -> DualQuantizeReport:
     candidates, sensitivity = [], []
     told: dict[str, dict[str, Any]] = {}
@@ -206,6 +217,8 @@ def _joined(
         told[name] = {"precision": "fp32", "chosen": "", "reason": f"{error.what}: {error.found}"}
     for name in wanted.keys() - told.keys():
         told[name] = {"precision": "fp32", "chosen": "", "reason": "fp32 was asked for"}
+    if taken is not None:
+        told["text"] = {"precision": taken.precision, "chosen": "", "reason": "the first rung's"}
     return DualQuantizeReport(
         candidates=candidates,
         sensitivity=sensitivity,

@@ -117,6 +117,7 @@ class Ladder:
         threads: int | None = None,
         engine: str = "auto",
         *,
+        adapt: Callable[[Any], Any] = lambda model: model,
         cascade: float | None = None,
         window: int = 20,
         down_after: int = 3,
@@ -126,13 +127,14 @@ class Ladder:
     ) -> Ladder:
         """All rungs of the ladder that the bundle at ``path`` holds, loaded and proven, each with its stated figures.
 
-        ``engine`` and ``how`` (``trusted_keys``, ``check_hashes``...) as :func:`edgekit.load` takes them. With more
-        than one thread each rung has a ``lean`` one of one thread. Raises what loading raises, and ``InputError`` for a
-        bundle without a ladder.
+        ``engine`` and ``how`` (``trusted_keys``, ``check_hashes``...) as :func:`edgekit.load` takes them. ``adapt``: a
+        loaded model to what the stream is to run, such as ``ImageEmbedder``, or a ``ZeroShotClassifier`` of it. With
+        more than one thread each rung has a ``lean`` one of one thread. Raises what loading raises, and ``InputError``
+        for a bundle without a ladder.
         """
         from edgekit.runtimes.realtime.rungs import rungs_of  # not for ladders made by hand
 
-        found = rungs_of(path, threads, engine, how)
+        found = rungs_of(path, threads, engine, how, adapt)
         return cls(found, cascade, window, down_after, up_after_s, headroom)
 
     @property

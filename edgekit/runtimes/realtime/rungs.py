@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,16 @@ from edgekit.runtimes.realtime.ladder import Rung
 from edgekit.runtimes.threads import thread_count
 
 
-def rungs_of(path: str | Path, threads: int | None, engine: str, how: Mapping[str, Any]) -> list[Rung]:
+def rungs_of(
+    path: str | Path,
+    threads: int | None,
+    engine: str,
+    how: Mapping[str, Any],
+    adapt: Callable[[Any], Any] = lambda model: model,
+) -> list[Rung]:
     """Each rung of the bundle at ``path``, loaded by :func:`edgekit.load`; ``how`` holds its other arguments.
+
+    ``adapt``: a model to what a stream is to run of it. Rungs that share a text tower hold it once.
 
     Raises ``InputError`` for a bundle without a ladder, and what loading raises.
     """
@@ -26,17 +34,24 @@ def rungs_of(path: str | Path, threads: int | None, engine: str, how: Mapping[st
         raise InputError(
             f"{Path(path).name}: ladder",
             found="none in its manifest",
-            expected="a bundle of several depths",
+            expected="a bundle of several rungs",
             fix="Compress with `ladder: [6, 4, 2]` in the recipe, or name rungs of your own: Ladder([Rung(...), ...]).",
         )
     found = []
+    texts: dict[tuple[str, str], Any] = {}
     for record in manifest.ladder:
         again = partial(load, path, engine=engine, rung=record.name, **how)
-        model = again(threads=count)
+        model: Any = again(threads=count)
+        if "text" in getattr(model, "towers", {}):
+            model.text = texts.setdefault((model.engine, model.towers["text"].path), model.text)
         p50_ms = _p50_ms(manifest, record, model)
-        lean = partial(again, threads=1) if count > 1 else None
-        found.append(Rung(record.name, model, record.value, p50_ms, lean))
+        lean = partial(_adapted, again, adapt) if count > 1 else None
+        found.append(Rung(record.name, adapt(model), record.value, p50_ms, lean))
     return found
+
+
+def _adapted(again: Callable[..., Any], adapt: Callable[[Any], Any]) -> Any:
+    return adapt(again(threads=1))
 
 
 def _p50_ms(manifest: Manifest, record: RungRecord, model: Any) -> float:

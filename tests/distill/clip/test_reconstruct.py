@@ -18,7 +18,16 @@ from edgekit.distill.clip.follow import BlocksObjective, block_outputs, share
 from edgekit.distill.clip.importance import ffn_sites, measure
 from edgekit.distill.clip.least_squares import Moments, eliminate, refit
 from edgekit.distill.clip.pairs import PairBatch
-from edgekit.distill.clip.reconstruct import Price, allocate, effort, reconstruct, reconstruct_image, survey, without
+from edgekit.distill.clip.reconstruct import (
+    Price,
+    allocate,
+    effort,
+    narrow_image,
+    reconstruct,
+    reconstruct_image,
+    survey,
+    without,
+)
 from edgekit.distill.clip.reparam import reparameterize
 from edgekit.distill.clip.towers import build_image
 from edgekit.errors import ModelError
@@ -169,6 +178,19 @@ def test_the_share_of_effort_goes_where_it_costs_least() -> None:
             reconstruct_image(tower, images, wrong)
 
 
+def test_a_tower_keeps_a_share_of_its_channels() -> None:
+    tower, images = _image("lite"), pictures(8)
+    whole = sum(site.consumer.weight.shape[1] for site in ffn_sites(tower))
+    kept = [
+        sum(site.consumer.weight.shape[1] for site in ffn_sites(narrow_image(tower, images, share, multiple=8)))
+        for share in (0.7, 0.4)
+    ]
+    assert 0.6 * whole < kept[0] <= 0.7 * whole and 0.3 * whole < kept[1] <= 0.4 * whole
+    for wrong in (0.0, 0.01, 1.1):
+        with pytest.raises(ModelError, match="share to keep"):
+            narrow_image(tower, images, wrong)
+
+
 def test_allocation_weighs_loss_by_effort() -> None:
     cheap, dear = [0.0, *(0.01 * i for i in range(1, 33))], [0.0, *(1.0 * i for i in range(1, 33))]
     assert allocate([Price(cheap, 1.0), Price(dear, 1.0)], 16, 8) == [16, 32]
@@ -176,6 +198,8 @@ def test_allocation_weighs_loss_by_effort() -> None:
     assert allocate([Price(cheap, 1.0), Price(dear, 1.0)], 0, 8) == [32, 32]
     late = [0.0] * 9 + [100.0] * 24  # the first eight are free, then a wall
     assert allocate([Price(cheap, 1.0), Price(late, 1.0)], 16, 8) == [24, 24]
+    by_number = allocate([Price(cheap, 2.0), Price(cheap, 1.0)], 16, 8, lambda price: 1.0)
+    assert by_number == [16, 32], "as much is lost, and the first block's channels take twice the time"
     with pytest.raises(ModelError, match="share"):
         allocate([Price(cheap, 1.0)], 33, 8)
 

@@ -29,11 +29,14 @@ def test_its_code_runs(
     shutil.copytree(small_bundle, tmp_path / "sentiment.edge")
     shutil.copytree(dual_bundle, tmp_path / "photo.edge")
     tiny.ladder(tmp_path / "ladder.edge")
+    first = clip_bundles.onnx_artifact(tmp_path / "towers")
+    small = clip_bundles.narrower(tmp_path / "towers/torch", tmp_path / "small", 0.5)
+    clip_bundles.ladder(tmp_path / "towers.edge", first, {"50": small})
     Image.fromarray(clip_bundles.pictures()[0]).save(tmp_path / "cat.jpg")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     for block in blocks:
         exec(compile(block, "docs/realtime.md", "exec"), names)
     printed = capsys.readouterr().out.splitlines()
