@@ -11,9 +11,10 @@ from edgekit.distill import foreign
 from edgekit.errors import RecipeError
 from edgekit.progress import Progress
 from edgekit.recipe import Recipe
+from edgekit.recipe.schema import NEW
 
 DUAL = "clip"  # the task of dual encoders
-_NOT_FOR_DUALS = ("vocabulary", "qat")
+_NOT_FOR_DUALS = ("qat",)
 
 
 def left_out(recipe: Recipe) -> list[str]:
@@ -29,6 +30,10 @@ def left_out(recipe: Recipe) -> list[str]:
             raise RecipeError(
                 f"stages.{name}.enabled", found="true, for task clip", expected="a text model", fix="Leave it out."
             )
+    if recipe.stages.vocabulary.enabled and recipe.model == NEW and recipe.teacher.text == "none":
+        raise RecipeError(
+            "stages.vocabulary.enabled", found="true, with teacher.text none", expected="a text tower to cut"
+        )
     return list(_NOT_FOR_DUALS)
 
 
@@ -47,6 +52,10 @@ def teach(recipe: Recipe, splits: AnySplits, out: Path, work: Path, progress: Pr
 
 def vocabulary(recipe: Recipe, splits: AnySplits, source: Path, out: Path, progress: Progress) -> dict[str, Any]:
     """Cut the embedding table of the model in ``source`` to the pieces of the domain."""
+    if isinstance(splits, PictureSplits):
+        from edgekit.distill.clip.vocabulary import shrink_dual
+
+        return shrink_dual(recipe, splits, source, out, progress)
     from edgekit.distill.vocabulary import shrink_vocabulary
 
     return shrink_vocabulary(recipe, _texts(splits), source, out, progress)

@@ -129,6 +129,9 @@ class VocabularyConfig(Enabled):
 
     default_gate: ClassVar[dict[str, float]] = {"max_drop": 0.005}
 
+    enabled: bool = Field(
+        default=True, description="False leaves the stage out. Task clip: false where nothing is said."
+    )
     min_count: int = Field(
         default=1, ge=1, description="Keep a piece that was seen at least this often in the training text."
     )
