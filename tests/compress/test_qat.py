@@ -8,6 +8,7 @@ import pytest
 
 from edgekit.bundle import open_bundle
 from edgekit.compress import compress, plan
+from edgekit.compress.stages import stages_of
 from edgekit.recipe import load_recipe
 from edgekit.runtimes.load import load
 from edgekit.runtimes.verify import verify
@@ -40,21 +41,13 @@ def test_a_bundle_of_a_model_that_was_trained_for_int8(small_job: Path, cache: P
     assert all(row["cached"] for row in plan(recipe, cache))
 
 
-@pytest.mark.slow
-def test_a_bundle_of_two_towers_that_were_trained_for_int8(clip_job: Path, clip_cache: Path, tmp_path: Path) -> None:
-    loose = {"max_drop": 0.9, "min_gain": 0.0}
-    words = {"stages.vocabulary.enabled": True, "stages.vocabulary.gate": loose}
-    more = {"stages.qat.max_examples": 64}
-    recipe = load_recipe(clip_job, {**QAT, **words, **more})
-    found = compress(recipe, tmp_path / "x.edge", cache_dir=clip_cache)
-    records = {stage.stage: stage for stage in found.stages}
-    assert records["vocabulary"].details["pieces_after"] <= records["vocabulary"].details["pieces_before"]
-    assert records["qat"].kept and records["qat"].details["towers"] == ["image", "text"]
-    tried = [row["name"] for row in records["quantize"].candidates]
-    assert records["quantize"].kept and set(tried) <= {"image/qat", "text/qat"} and tried
-    assert [model.precision for model in open_bundle(found.bundle).manifest.models] == ["w8a8"]
-    assert verify(found.bundle).ok
-    assert load(found.bundle).embed_texts(["a large red circle", "\u65e5"]).shape == (2, 32)
+def test_task_clip_has_the_same_stages_where_they_are_asked_for(clip_job: Path) -> None:
+    plain = [stage.name for stage in stages_of(load_recipe(clip_job))]
+    assert plain == ["teach", "distill", "prune", "export", "quantize"]
+    asked = load_recipe(clip_job, {**QAT, "stages.vocabulary.enabled": True})
+    assert [stage.name for stage in stages_of(asked)] == [
+        *("teach", "vocabulary", "distill", "prune", "qat", "export", "quantize")
+    ]
 
 
 def test_it_is_off_unless_asked_for(small_job: Path) -> None:
