@@ -90,7 +90,7 @@ def stages_of(recipe: Recipe, device: str = "") -> list[Stage]:
             "qat",
             "train under INT8 rounding, by distillation",
             _qat,
-            {**training, "qat": _part(settings.qat), "follow": follow},
+            {**training, "qat": _part(settings.qat), "follow": follow, "towers": _part(settings.quantize.towers)},
             code,
             settings.qat.gate,
             shared=True,

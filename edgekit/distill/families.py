@@ -11,25 +11,28 @@ from edgekit.distill import foreign
 from edgekit.errors import RecipeError
 from edgekit.progress import Progress
 from edgekit.recipe import Recipe
+from edgekit.recipe.schema import NEW
 
 DUAL = "clip"  # the task of dual encoders
-_NOT_FOR_DUALS = ("vocabulary", "qat")
 
 
 def left_out(recipe: Recipe) -> list[str]:
-    """The stages of ``recipe`` that its kind of model cannot go through; [] for our own text encoders.
+    """The stages of ``recipe`` that its kind of model cannot go through; [] for our own encoders.
 
     Raises RecipeError for one that the recipe asks for by ``enabled: true``, ModelError as resolve does.
     """
     if recipe.task != DUAL:
         return foreign.left_out(recipe)
-    for name in _NOT_FOR_DUALS:
-        settings = getattr(recipe.stages, name)
-        if settings.enabled and "enabled" in settings.model_fields_set:
-            raise RecipeError(
-                f"stages.{name}.enabled", found="true, for task clip", expected="a text model", fix="Leave it out."
-            )
-    return list(_NOT_FOR_DUALS)
+    stages = recipe.stages
+    if stages.vocabulary.enabled and recipe.model == NEW and recipe.teacher.text == "none":
+        raise RecipeError(
+            "stages.vocabulary.enabled", found="true, with teacher.text none", expected="a text tower to cut"
+        )
+    if stages.qat.enabled and "w8a8" not in {stages.quantize.towers.of(name, "w8a8") for name in ("image", "text")}:
+        raise RecipeError(
+            "stages.qat.enabled", found="true, with towers of other precisions", expected="a tower that is w8a8"
+        )
+    return []
 
 
 def teach(recipe: Recipe, splits: AnySplits, out: Path, work: Path, progress: Progress) -> dict[str, Any]:
@@ -47,6 +50,10 @@ def teach(recipe: Recipe, splits: AnySplits, out: Path, work: Path, progress: Pr
 
 def vocabulary(recipe: Recipe, splits: AnySplits, source: Path, out: Path, progress: Progress) -> dict[str, Any]:
     """Cut the embedding table of the model in ``source`` to the pieces of the domain."""
+    if isinstance(splits, PictureSplits):
+        from edgekit.distill.clip.vocabulary import shrink_dual
+
+        return shrink_dual(recipe, splits, source, out, progress)
     from edgekit.distill.vocabulary import shrink_vocabulary
 
     return shrink_vocabulary(recipe, _texts(splits), source, out, progress)
@@ -82,6 +89,10 @@ def qat(
     recipe: Recipe, splits: AnySplits, source: Path, followed: Path, out: Path, work: Path, progress: Progress
 ) -> dict[str, Any]:
     """Train the model in ``source`` under INT8 rounding, following the one in ``followed``."""
+    if isinstance(splits, PictureSplits):
+        from edgekit.distill.clip.qat import qat_dual
+
+        return qat_dual(recipe, splits, source, followed, out, work, progress)
     from edgekit.distill.qat import qat as qat_text
 
     return qat_text(recipe, _texts(splits), source, followed, out, work, progress)

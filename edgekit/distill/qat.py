@@ -49,23 +49,11 @@ def calibrate(encoder: Encoder, tokens: Tokens, index: NDArray[np.int64]) -> dic
 
     On MiniLM these ends lost least of those that need no training, see docs/quantization.md.
     """
-    seen: dict[str, list[torch.Tensor]] = {name: [] for name in fake_quant.linears(encoder)}
-    hooks = [
-        module.register_forward_pre_hook(
-            lambda _module, args, found=seen[name]: found.append(torch.stack(torch.aminmax(args[0])))
-        )
-        for name, module in fake_quant.linears(encoder).items()
-    ]
     encoder.eval()
-    with torch.inference_mode():
+
+    def run() -> None:
         for i in index:  # one by one, so that no padding counts
             batch = collate(tokens, np.array([i]))
             encoder(batch.input_ids, batch.attention_mask)
-    for hook in hooks:
-        hook.remove()
-    return {name: _ends(torch.stack(found).mean(0)) for name, found in seen.items()}
 
-
-def _ends(mean: torch.Tensor) -> fake_quant.Ends:
-    low, high = min(float(mean[0]), 0.0), max(float(mean[1]), 0.0)
-    return (low, high) if high > low else (0.0, 1.0)  # a tensor that is always zero
+    return fake_quant.observe(fake_quant.linears(encoder), run)

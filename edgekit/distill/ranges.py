@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from edgekit.errors import ModelError
 
 NAME = "ranges.json"
 
-Ranges = dict[str, tuple[float, int]]  # a Linear's name -> scale and zero point of the UINT8 codes of its input
+Ranges = dict[str, tuple[float, int]]  # name -> scale and zero point of UINT8 codes; a Linear's name is its input's
+SMALL = 4096  # numbers; an embedding table of fewer (segments, relative positions) saves nothing and stays float
+RESULT, SUM = "/result", "/sum"  # behind a convolution's name: what it gives, and what that is added into
 
 
 def exist(folder: Path) -> bool:
     """Whether the model in ``folder`` was trained for INT8."""
     return (folder / NAME).is_file()
+
+
+def of_tower(ranges: Ranges, name: str) -> Ranges:
+    """Those of tower ``name`` of a dual encoder, by their names in it."""
+    start = f"{name}."
+    return {key.removeprefix(start): value for key, value in ranges.items() if key.startswith(start)}
+
+
+def module_of(name: str) -> str:
+    """A module by its name in torch: exported, a Sequential's ``stem.0`` is called ``stem.stem.0``."""
+    return re.sub(r"(?<![^.])(\w+)\.\1\.(\d+)(?![^.])", r"\1.\2", name)
 
 
 def write(ranges: Ranges, folder: Path) -> None:

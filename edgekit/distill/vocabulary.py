@@ -30,22 +30,23 @@ def shrink_vocabulary(recipe: Recipe, splits: Splits, source: Path, out: Path, p
     """Write the model in ``source`` without the pieces that the training text never uses. Returns what was kept."""
     config = recipe.stages.vocabulary
     encoder, tokenizer = load(source)
-    texts = [*splits.train.texts, *(splits.train.pairs or []), *_extra(config.extra_text)]
+    texts = [*splits.train.texts, *(splits.train.pairs or []), *extra_texts(config.extra_text)]
     counts = count_pieces(tokenizer, texts, progress)
     small, keep = restrict(tokenizer, counts, config.min_count, config.max_size)
     before = encoder.config.vocab_size
-    save(_rows(encoder, keep), small, out)
+    save(cut_rows(encoder, keep), small, out)
     unseen = splits.validation.texts
     return {
         "pieces_before": before,
         "pieces_after": len(keep),
         "min_count": config.min_count,
         "counted_texts": len(texts),
-        "validation_texts_tokenized_as_before": _unchanged(tokenizer, small, keep, unseen),
+        "validation_texts_tokenized_as_before": unchanged(tokenizer, small, keep, unseen),
     }
 
 
-def _extra(files: Iterable[str]) -> list[str]:
+def extra_texts(files: Iterable[str]) -> list[str]:
+    """The lines of the recipe's ``extra_text``. Raises DataError for a file that is not UTF-8 text."""
     lines: list[str] = []
     for name in files:
         try:
@@ -71,20 +72,24 @@ def count_pieces(tokenizer: Tokenizer, texts: list[str], progress: Progress) -> 
 
 
 def restrict(
-    tokenizer: Tokenizer, counts: Counter[int], min_count: int = 1, max_size: int | None = None
+    tokenizer: Tokenizer,
+    counts: Counter[int],
+    min_count: int = 1,
+    max_size: int | None = None,
+    needed: Iterable[int] = (),
 ) -> tuple[Tokenizer, list[int]]:
     """A tokenizer of the pieces worth keeping, and their old ids in new order.
 
     Kept are the pieces with ``min_count`` in ``counts``, the most frequent first, at most ``max_size``. Places that
     are left of ``max_size`` go to the tokenizer's first words: vocabularies are written in order of frequency, and a
-    small data set does not show all the words that its domain uses. Handles WordPiece, BPE and Unigram; raises
-    ModelError for other kinds.
+    small data set does not show all the words that its domain uses. ``needed``: ids that stay whatever was counted.
+    Handles WordPiece, BPE and Unigram; raises ModelError for other kinds.
     """
     spec: dict[str, Any] = json.loads(tokenizer.to_str())
     model = spec["model"]
     kind = str(model.get("type", ""))
     pieces = _pieces(model, kind)
-    always = {int(t["id"]) for t in spec.get("added_tokens", [])} | _named(spec, pieces)
+    always = {int(t["id"]) for t in spec.get("added_tokens", [])} | _named(spec, pieces) | set(needed)
     always |= {i for piece, i in pieces.items() if _is_character(piece, model)}
     ranked = [i for i, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if n >= min_count]
     if max_size is not None:
@@ -107,12 +112,12 @@ def _pieces(model: dict[str, Any], kind: str) -> dict[str, int]:
 
 
 def _is_character(piece: str, model: dict[str, Any]) -> bool:
-    """A single printable Latin-1 character, a byte of a byte-level alphabet, or such a one inside a word."""
-    bare = piece.removeprefix(model.get("continuing_subword_prefix") or "##").removeprefix("\u2581")
-    if model.get("type") == "BPE":
-        return len(piece) == 1
-    if len(bare) == 6 and bare.startswith("<0x"):
+    """A single printable Latin-1 character, a byte of a byte-level alphabet, or such a one inside or ending a word."""
+    if len(piece) == 6 and piece.startswith("<0x"):
         return True
+    if model.get("type") == "BPE":
+        return len(piece.removesuffix(model.get("end_of_word_suffix") or "")) == 1
+    bare = piece.removeprefix(model.get("continuing_subword_prefix") or "##").removeprefix("\u2581")
     return len(bare) == 1 and ord(bare) < 256 and bare.isprintable()
 
 
@@ -142,8 +147,10 @@ def _merge(merge: str | list[str]) -> tuple[str, str]:
 
 
 def _with_parts(keep: set[int], model: dict[str, Any], pieces: dict[str, int]) -> set[int]:
-    """BPE builds a piece from two others: keep those too, all the way down."""
-    parts = {left + right: (left, right) for left, right in map(_merge, model["merges"])}
+    """BPE builds a piece from two others, perhaps in several ways: keep all of those too, all the way down."""
+    parts: dict[str, list[str]] = {}
+    for left, right in map(_merge, model["merges"]):
+        parts.setdefault(left + right, []).extend((left, right))
     names = {i: piece for piece, i in pieces.items()}
     todo, kept = [names[i] for i in keep if i in names], set(keep)
     while todo:
@@ -178,7 +185,8 @@ def _rewrite(spec: dict[str, Any], kind: str, new: dict[int, int]) -> None:
         spec["padding"]["pad_id"] = new.get(spec["padding"]["pad_id"], 0)
 
 
-def _rows(encoder: Encoder, keep: list[int]) -> Encoder:
+def cut_rows(encoder: Encoder, keep: list[int]) -> Encoder:
+    """``encoder`` with the rows ``keep`` of its word table, in that order."""
     config = EncoderConfig.from_dict(encoder.config.to_dict())
     config.vocab_size = len(keep)
     config.pad_token_id = keep.index(encoder.config.pad_token_id) if encoder.config.pad_token_id in keep else 0
@@ -189,7 +197,7 @@ def _rows(encoder: Encoder, keep: list[int]) -> Encoder:
     return small
 
 
-def _unchanged(before: Tokenizer, after: Tokenizer, keep: list[int], texts: list[str]) -> float:
+def unchanged(before: Tokenizer, after: Tokenizer, keep: list[int], texts: list[str]) -> float:
     """Share of texts that both tokenizers cut into the same pieces."""
     old = before.encode_batch(texts)
     new = after.encode_batch(texts)

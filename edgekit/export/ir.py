@@ -86,15 +86,15 @@ def _module(name: str) -> str:
     return name.strip("/").removesuffix("/WithoutBiases").rsplit("/", 1)[0].replace("/", ".")
 
 
-def name_nodes(model: Model, output: str) -> None:
+def name_nodes(model: Model, output: str, last: str = "classifier") -> None:
     """Give every node of ``model`` a name that the next conversion gives it too: the converter's hold a counter.
 
-    Products go by their module, their weights by its parameter; the output's tensor is called ``output``.
+    Products go by their module, their weights by its parameter; the output's tensor is called ``output``. ``last``: the
+    module of the product that gives it, where no bias follows and the product itself came by that name.
     """
     named = {}
     for module, node in products(model).items():
-        # where its bias is zero, no Add follows, and the last product goes by the output's name
-        name = "classifier" if module == output else module
+        name = last if module == output else module
         named[node.get_name()] = f"{name}/MatMul"
         weight = weight_of(node)
         assert weight is not None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
+
+from edgekit.distill.ranges import Ranges
 
 Feed = dict[str, np.ndarray]
 
@@ -18,7 +20,8 @@ class Source:
 
     ``feeds``: calibration inputs, int64 (1, T) ``input_ids`` and ``attention_mask``; ``embeddings_int8``: whether the
     embedding table may be INT8; ``reduce_range``: as in QuantizeConfig. ``kind``: what the model's weights are in;
-    a tower for pictures has feeds of float32 (1, 3, S, S) ``pixel_values``.
+    a tower for pictures has feeds of float32 (1, 3, S, S) ``pixel_values``. ``trained``: the ranges that the model was
+    trained for, which candidate ``qat`` rounds to.
     """
 
     fp32: Path
@@ -28,6 +31,7 @@ class Source:
     seed: int
     reduce_range: bool | str = "auto"
     kind: Literal["transformer", "convolution"] = "transformer"
+    trained: Ranges = field(default_factory=dict)
 
 
 class Backend(Protocol):

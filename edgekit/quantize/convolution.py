@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
+from edgekit.distill.ranges import RESULT, SUM, module_of
 from edgekit.export.graph import Graph, copy, linear_name
 from edgekit.quantize.embeddings import quantize_rows
 
@@ -55,19 +56,39 @@ def rounded_values(model: onnx.ModelProto) -> list[str]:
     return list(found)
 
 
+def value_names(model: onnx.ModelProto) -> dict[str, str]:
+    """The values that are rounded where every module is INT8, by names that do not depend on the graph.
+
+    A module's name for what it reads, with ``RESULT`` or ``SUM`` behind a Conv's for what it gives and is added into.
+    """
+    graph = Graph(model)
+    parts = {module_of(name): node for name, node in modules(graph).items()}
+    convolutions = {name: node for name, node in parts.items() if node.op_type == "Conv"}
+    made = {result_of(graph, node): name for name, node in convolutions.items()}
+    order = {name: place for place, name in enumerate(convolutions)}
+    found = {value: name + RESULT for value, name in made.items()}
+    for node in _sums(graph):
+        added = [made[value] for value in node.input if value in made]
+        if added and all(value in found for value in node.input):
+            found[node.output[0]] = max(added, key=order.__getitem__) + SUM
+    for name, node in parts.items():
+        found.setdefault(node.input[0], name)
+    return found
+
+
 def quantized(
     model: onnx.ModelProto, ranges: Ranges, names: Iterable[str], reduced: bool = False, bias: Bias | None = None
 ) -> onnx.ModelProto:
     """A copy of float ``model`` whose modules ``names`` are INT8. ``ranges``: least and largest of every value.
 
-    ``reduced``: weights of 7 bits. ``bias``: what the biases of Convs are moved by.
+    A sum that has none stays float. ``reduced``: weights of 7 bits. ``bias``: what the biases of Convs are moved by.
     """
     graph = Graph(copy(model))
     wanted = set(names)
     parts = {name: node for name, node in modules(graph).items() if name in wanted}
     made = {result_of(graph, node): node for node in parts.values() if node.op_type == "Conv"}
     for node in _sums(graph):
-        if all(name in made for name in node.input):
+        if node.output[0] in ranges and all(name in made for name in node.input):
             made[node.output[0]] = node
     asked = {node.input[0] for node in parts.values()} - set(made)
     nodes: list[onnx.NodeProto] = []

@@ -11,9 +11,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from edgekit.distill.ranges import SMALL
 from edgekit.export.graph import Graph
-
-SMALL = 4096  # numbers; a table of fewer (segments, relative positions) saves nothing and stays float
 
 
 def quantize_rows(table: NDArray[np.float32], largest_code: int = 127) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 
 from edgekit.export.graph import Graph, save
-from edgekit.quantize import convolution, observe
+from edgekit.quantize import convolution, observe, qat
 from edgekit.quantize.backend import Source
 from edgekit.quantize.convolution import Bias, Ranges
 from edgekit.quantize.weights import fp16
@@ -30,6 +30,7 @@ class Plan:
     reduced: bool  # weights of 7 bits
     bias: Bias
     half: bool = False  # float16 weights, and nothing else
+    trained: bool = False  # in the ranges that the model was trained for
     kept: frozenset[str] = frozenset()
 
 
@@ -44,9 +45,11 @@ class OnnxConvolutionBackend:
         self.names = list(convolution.modules(Graph(self.base)))
 
     def variants(self, name: str) -> Iterator[tuple[str, Callable[[], Plan]]]:
-        """Of ``static`` and ``fp16``; none of any other."""
+        """Of ``static``, ``qat`` and ``fp16``; none of any other."""
         if name == "fp16":
             yield name, lambda: Plan(False, {}, half=True)
+        elif name == qat.NAME:
+            yield name, lambda: Plan(False, {}, trained=True)
         elif name == "static":
             asked = self.source.reduce_range
             both = asked == "auto" and saturates()
@@ -70,7 +73,8 @@ class OnnxConvolutionBackend:
         if model.half:
             return fp16(self.base)
         names = [name for name in self.names if name not in model.kept]
-        return convolution.quantized(self.base, self._ranges, names, model.reduced, model.bias)
+        ranges = qat.spans(self.base, self.source.trained) if model.trained else self._ranges
+        return convolution.quantized(self.base, ranges, names, model.reduced, model.bias)
 
     @cached_property
     def _ranges(self) -> Ranges:

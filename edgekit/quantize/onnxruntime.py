@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from edgekit.distill import ranges
 from edgekit.errors import StageError
 from edgekit.export.graph import Graph, copy, save, weight_matmuls
 from edgekit.quantize import neural_compressor, qat
@@ -39,7 +38,7 @@ class OnnxBackend:
         elif name == "weight-only":
             yield name, lambda: int8_weights(self.base)
         elif name == qat.NAME:
-            yield name, lambda: qat.qdq(self.base, ranges.read(self.source.torch))
+            yield name, lambda: qat.qdq(self.base, self.source.trained)
         elif name.startswith(neural_compressor.NAME):
             neural_compressor.require()
             ways = {"": static, "-rows": with_rows(static)} if name == neural_compressor.NAME else {"": static_a16}

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from edgekit.distill import ranges
 from edgekit.export.ir import Model, save
 from edgekit.quantize import ir_graph, openvino_nncf, qat
 from edgekit.quantize.backend import Source
@@ -37,7 +36,7 @@ class OpenVinoBackend:
         elif name == "dynamic":
             yield name, partial(self._weights_only, GROUP)
         elif name == qat.NAME:
-            yield name, lambda: ir_graph.with_ranges(self.base, ranges.read(self.source.torch))
+            yield name, lambda: ir_graph.with_ranges(self.base, self.source.trained)
         elif name == "nncf":
             both = self.source.reduce_range == "auto" and saturates()
             for reduced in (True, False) if both else (self.source.reduce_range is True,):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 from onnx import helper
@@ -10,10 +12,34 @@ from edgekit.distill import ranges as ranges_file
 from edgekit.distill.ranges import Ranges
 from edgekit.errors import ModelError
 from edgekit.export.graph import Graph, weight_matmuls
+from edgekit.quantize import convolution
 from edgekit.quantize.embeddings import quantize_rows
 
 NAME = "qat"
 ENGINES = ("onnxruntime", "openvino")  # those whose INT8 files are static
+
+
+def trained(torch_folder: Path, engine: str, precision: str, kind: str = "transformer") -> Ranges:
+    """The ranges that the model in ``torch_folder`` was trained for, if it was, where a file can have them; else none.
+
+    A model that was trained for INT8 is rounded as it was in training, and that alone. ``kind``: as in Source; towers
+    of convolutions have them in onnxruntime alone.
+    """
+    static = precision == "w8a8" and engine in (ENGINES if kind == "transformer" else ("onnxruntime",))
+    return ranges_file.read(torch_folder) if static and ranges_file.exist(torch_folder) else {}
+
+
+def spans(model: onnx.ModelProto, ranges: Ranges) -> convolution.Ranges:
+    """``ranges`` of a tower of convolutions as the least and largest of the values of its float ``model``.
+
+    Raises ModelError when a value that is rounded has no range.
+    """
+    names = convolution.value_names(model)
+    missing = sorted(set(names.values()) - set(ranges))
+    if missing:
+        raise ModelError(ranges_file.NAME, found=f"nothing on {', '.join(missing)}", expected="a range for every value")
+    found = {value: ranges[name] for value, name in names.items()}
+    return {value: (-zero * scale, (255 - zero) * scale) for value, (scale, zero) in found.items()}
 
 
 def qdq(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:

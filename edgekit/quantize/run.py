@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.distill import ranges
 from edgekit.errors import StageError
 from edgekit.progress import Progress, Silent
 from edgekit.quantize import qat
@@ -82,14 +81,31 @@ def quantize(
         {"input_ids": np.array([w.ids], np.int64), "attention_mask": np.ones((1, len(w.ids)), np.int64)}
         for w in windows[: config.calibration_examples]
     ]
-    trained = precision == "w8a8" and subject.engine in qat.ENGINES and ranges.exist(torch_folder)
-    source = Source(subject.fp32, Path(torch_folder), feeds, config.embeddings_int8, seed, config.reduce_range)
-    # A model that was trained for INT8 is rounded as it was in training, and that alone.
+    trained = qat.trained(Path(torch_folder), subject.engine, precision)
+    source = Source(
+        subject.fp32,
+        Path(torch_folder),
+        feeds,
+        config.embeddings_int8,
+        seed,
+        config.reduce_range,
+        trained=trained,
+    )
     names = [qat.NAME] if trained else config.candidates_for(subject.engine, precision)
     with tempfile.TemporaryDirectory() as scratch:
         backend = open_backend(subject.engine, source)
         search = Search(
-            subject, backend, Path(scratch), config, limit, precision, trained, threads, progress, min_speed, timer
+            subject,
+            backend,
+            Path(scratch),
+            config,
+            limit,
+            precision,
+            bool(trained),
+            threads,
+            progress,
+            min_speed,
+            timer,
         )
         for name in dict.fromkeys(names):
             search.attempt(name)

@@ -289,6 +289,18 @@ class Recipe(Part):
             raise ValueError(f"{error.expected}; {error.fix}") from error
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _clip_keeps_its_words(cls, value: Any) -> Any:
+        """Task clip leaves the vocabulary as it is unless it is asked not to: any text may be searched for."""
+        if not isinstance(value, dict) or value.get("task") != "clip":
+            return value
+        stages = value.get("stages", {})
+        words = stages.get("vocabulary", {}) if isinstance(stages, dict) else None
+        if not isinstance(stages, dict) or not isinstance(words, dict):
+            return value
+        return {**value, "stages": {**stages, "vocabulary": {"enabled": False, **words}}}
+
     @model_validator(mode="after")
     def _for_pictures_alone(self) -> Recipe:
         if self.prompts is not None and self.task != "clip":

@@ -129,6 +129,9 @@ class VocabularyConfig(Enabled):
 
     default_gate: ClassVar[dict[str, float]] = {"max_drop": 0.005}
 
+    enabled: bool = Field(
+        default=True, description="False leaves the stage out. Task clip: false where nothing is said."
+    )
     min_count: int = Field(
         default=1, ge=1, description="Keep a piece that was seen at least this often in the training text."
     )
@@ -247,7 +250,8 @@ class PruneConfig(Enabled):
 class QatConfig(Training, Enabled):
     """Quantization-aware training: the student learns with INT8 rounding in place, by distillation from the teacher.
 
-    INT8 files for onnxruntime and OpenVINO are then static, with the ranges learned here and nothing kept in float.
+    INT8 files for onnxruntime and OpenVINO are then static, with the ranges learned here and nothing kept in float; of
+    image towers of convolutions (task clip) those for onnxruntime alone.
     """
 
     default_gate: ClassVar[dict[str, float]] = {"max_drop": 0.01, "max_cosine_drop": 0.1, "min_gain": 0.0}

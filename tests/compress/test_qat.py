@@ -8,6 +8,7 @@ import pytest
 
 from edgekit.bundle import open_bundle
 from edgekit.compress import compress, plan
+from edgekit.compress.stages import stages_of
 from edgekit.recipe import load_recipe
 from edgekit.runtimes.load import load
 from edgekit.runtimes.verify import verify
@@ -38,6 +39,15 @@ def test_a_bundle_of_a_model_that_was_trained_for_int8(small_job: Path, cache: P
     answers = load(found.bundle).classify(["a charming and clever film", "a dull, lifeless plot"])
     assert answers.labels == ["good", "bad"]
     assert all(row["cached"] for row in plan(recipe, cache))
+
+
+def test_task_clip_has_the_same_stages_where_they_are_asked_for(clip_job: Path) -> None:
+    plain = [stage.name for stage in stages_of(load_recipe(clip_job))]
+    assert plain == ["teach", "distill", "prune", "export", "quantize"]
+    asked = load_recipe(clip_job, {**QAT, "stages.vocabulary.enabled": True})
+    assert [stage.name for stage in stages_of(asked)] == [
+        *("teach", "vocabulary", "distill", "prune", "qat", "export", "quantize")
+    ]
 
 
 def test_it_is_off_unless_asked_for(small_job: Path) -> None:

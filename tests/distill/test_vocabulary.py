@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from edgekit.distill import folder as folders
 from edgekit.distill.encoder import Encoder
 from edgekit.distill.source import read_tokenizer
-from edgekit.distill.vocabulary import _rows, count_pieces, restrict
+from edgekit.distill.vocabulary import count_pieces, cut_rows, restrict
 from edgekit.errors import ModelError
 from edgekit.progress import Silent
 
@@ -138,7 +138,7 @@ def cut_minilm(minilm: Path) -> tuple[Tokenizer, Tokenizer]:
 def test_answers_to_domain_text_do_not_change(tiny_encoder: Path, tmp_path: Path) -> None:
     encoder, tokenizer = folders.load(tiny_encoder)
     small, keep = restrict(tokenizer, count_pieces(tokenizer, CORPUS, Silent()))
-    folders.save(_rows(encoder, keep), small, tmp_path)
+    folders.save(cut_rows(encoder, keep), small, tmp_path)
     cut, reread = folders.load(tmp_path)
     assert isinstance(cut, Encoder) and cut.config.vocab_size == len(keep) < 3000
     with torch.inference_mode():

@@ -114,21 +114,24 @@ def drop_block(tower: Tower, number: int) -> Tower:
 def cut_vocabulary(tower: TextTransformer, keep: Sequence[int]) -> TextTransformer:
     """A copy with the rows ``keep`` of the word table, in ascending order: an id becomes its rank among them.
 
-    The end of text must be among them, which without ``eos_id`` is the table's last id. Raises ModelError otherwise.
+    The end of text must be among them, which without ``eos_id`` is the table's last id, and the ``pad_id`` that rows
+    are filled with. Raises ModelError otherwise.
     """
     rows, size = sorted(set(keep)), tower.config.vocab_size
     eos = size - 1 if tower.config.eos_id is None else tower.config.eos_id
-    if not rows or rows[0] < 0 or rows[-1] >= size or eos not in rows:
+    pad = eos if tower.config.pad_id is None else tower.config.pad_id
+    if not rows or rows[0] < 0 or rows[-1] >= size or not {eos, pad} <= set(rows):
         raise ModelError(
             "vocabulary",
             found=f"{len(rows)} ids from {min(rows, default=None)} to {max(rows, default=None)}",
-            expected=f"ids below {size}, the end of text {eos} among them",
+            expected=f"ids below {size}, the end of text {eos} and the padding {pad} among them",
         )
     small = deepcopy(tower)
     small.word.weight = nn.Parameter(tower.word.weight.detach()[torch.tensor(rows)].clone())
     small.word.num_embeddings = len(rows)
     eos_id = None if tower.config.eos_id is None else rows.index(eos)
-    small.config = replace(small.config, vocab_size=len(rows), eos_id=eos_id)
+    pad_id = None if tower.config.pad_id is None else rows.index(pad)
+    small.config = replace(small.config, vocab_size=len(rows), eos_id=eos_id, pad_id=pad_id)
     return small
 
 

@@ -34,7 +34,7 @@ def export_dual_openvino(
     for name in model.towers:
         progress.say(f"OpenVINO IR: {name} tower")
         converted = convert(str(Path(onnx_folder) / name / "model.onnx"))
-        name_nodes(converted, towers.OUTPUTS[name])
+        name_nodes(converted, towers.OUTPUTS[name], "projection")
         (out / name).mkdir(parents=True, exist_ok=True)
         save(converted, out / name)
     finish(model, Path(torch_folder), out, "openvino")

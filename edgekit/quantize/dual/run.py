@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.bundle.dual import Tower
+from edgekit.distill import ranges
 from edgekit.distill.source import read_config
 from edgekit.errors import StageError
 from edgekit.export.dual import towers
 from edgekit.export.dual.inputs import Example, Inputs
 from edgekit.export.dual.towers import Feed, OpenTower
 from edgekit.progress import Progress, Silent
+from edgekit.quantize import qat
 from edgekit.quantize.backend import Source, open_backend
 from edgekit.quantize.report import QuantizeReport
 from edgekit.quantize.search import Search
@@ -101,6 +103,7 @@ def quantize_dual(
             feeds = inputs.of(name, calibration[: config.calibration_examples])
             subject = _Side(fp32_folder / name, about.engine, tower, wanted[name], name, feeds, inputs, judge, sides)
             given = [{key: feed[key] for key in tower.inputs} for feed in feeds]
+            trained = ranges.of_tower(qat.trained(Path(torch_folder), about.engine, wanted[name], kinds[name]), name)
             source = Source(
                 subject.fp32,
                 Path(torch_folder),
@@ -109,14 +112,18 @@ def quantize_dual(
                 seed,
                 config.reduce_range,
                 kinds[name],
+                trained,
             )
             work = Path(scratch) / name
             work.mkdir()
             limit = config.gate.max_drop if bound is None else bound
             backend = open_backend(about.engine, source)
             slowest = 0.0 if getattr(config.towers, name) else min_speed
-            search = Search(subject, backend, work, config, limit, wanted[name], False, threads, progress, slowest)
-            for candidate in dict.fromkeys(config.candidates_for(about.engine, wanted[name])):
+            search = Search(
+                subject, backend, work, config, limit, wanted[name], bool(trained), threads, progress, slowest
+            )
+            tried = [qat.NAME] if trained else config.candidates_for(about.engine, wanted[name])
+            for candidate in dict.fromkeys(tried):
                 search.attempt(candidate)
             try:
                 reports[name] = search.finish(work / "chosen", began)
