@@ -394,8 +394,6 @@ class StagesConfig(Part):
     distill: DistillConfig = Field(default_factory=DistillConfig, description="Train the student.")
     prune: PruneConfig = Field(default_factory=PruneConfig, description="Cut heads and neurons.")
     qat: QatConfig = Field(default_factory=QatConfig, description="Train under INT8 rounding.")
-    truncate: TruncateConfig = Field(
-        default_factory=TruncateConfig, description="Cut the lower rungs of a ladder out of its student."
-    )
+    truncate: TruncateConfig = Field(default_factory=TruncateConfig, description="Cut a ladder's lower rungs.")
     export: ExportConfig = Field(default_factory=ExportConfig, description="Write ONNX.")
     quantize: QuantizeConfig = Field(default_factory=QuantizeConfig, description="INT8.")

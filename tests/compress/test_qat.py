@@ -50,6 +50,23 @@ def test_task_clip_has_the_same_stages_where_they_are_asked_for(clip_job: Path) 
     ]
 
 
+@pytest.mark.slow
+def test_a_bundle_of_two_towers_that_were_trained_for_int8(clip_job: Path, clip_cache: Path, tmp_path: Path) -> None:
+    loose = {"max_drop": 0.9, "min_gain": 0.0}
+    words = {"stages.vocabulary.enabled": True, "stages.vocabulary.gate": loose}
+    more = {"stages.qat.max_examples": 64}
+    recipe = load_recipe(clip_job, {**QAT, **words, **more})
+    found = compress(recipe, tmp_path / "x.edge", cache_dir=clip_cache)
+    records = {stage.stage: stage for stage in found.stages}
+    assert records["vocabulary"].details["pieces_after"] <= records["vocabulary"].details["pieces_before"]
+    assert records["qat"].kept and records["qat"].details["towers"] == ["image", "text"]
+    tried = [row["name"] for row in records["quantize"].candidates]
+    assert records["quantize"].kept and set(tried) <= {"image/qat", "text/qat"} and tried
+    assert [model.precision for model in open_bundle(found.bundle).manifest.models] == ["w8a8"]
+    assert verify(found.bundle).ok
+    assert load(found.bundle).embed_texts(["a large red circle", "\u65e5"]).shape == (2, 32)
+
+
 def test_it_is_off_unless_asked_for(small_job: Path) -> None:
     assert not load_recipe(small_job).enabled("qat")
     assert not load_recipe("sentiment").enabled("qat")
