@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 import pytest
 
-from edgekit.distill import ranges
 from edgekit.errors import ModelError
 from edgekit.evaluate import parity
 from edgekit.export.ir import Model, name_nodes, products, save, source, weight_of
@@ -180,8 +179,7 @@ def test_weights_alone_or_with_inputs_rounded_at_run_time(
 def test_a_trained_models_ranges_give_what_they_give_in_onnx(
     backend: OpenVinoBackend, fp32_folder: Path, feeds: list[Feed], tmp_path: Path
 ) -> None:
-    ranges.write(RANGES, tmp_path)
-    source_ = Source(backend.source.fp32, tmp_path, feeds, embeddings_int8=False, seed=0)
+    source_ = Source(backend.source.fp32, tmp_path, feeds, embeddings_int8=False, seed=0, trained=RANGES)
     [(label, make)] = OpenVinoBackend(source_).variants(qat.NAME)
     model = make()
     assert label == "qat"
