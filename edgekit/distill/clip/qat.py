@@ -64,9 +64,9 @@ def qat_dual(
 
 
 def _inputs(name: str, pairs: Pairs) -> Iterator[tuple[Tensor, ...]]:
-    """What tower ``name`` is given for each picture, or the first caption of each: batch 1, so that no padding counts.
+    """What tower ``name`` is given for each picture, or the first caption of each, at batch 1.
 
-    But of a tower that looks at padding.
+    So padding is seen by those towers alone that look at it.
     """
     for row in range(len(pairs)):
         if name == "image":
