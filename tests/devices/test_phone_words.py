@@ -61,6 +61,7 @@ def test_word_pieces_are_those_of_tokenizers(minilm: Path, tmp_path: Path) -> No
     compare(tmp_path, Tokenizer.from_file(str(minilm / "tokenizer.json")), TEXTS + everything())
 
 
+@pytest.mark.slow
 def test_clip_pieces_are_those_of_tokenizers(tmp_path: Path) -> None:
     learnt = train_clip_bpe([*TEXTS, "the quick brown fox jumps over the lazy dog, and the dog sleeps"] * 9, 1200)
     compare(tmp_path, learnt, TEXTS + everything())

@@ -57,6 +57,7 @@ def two_engines(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return three.two(tiny_encoder, tmp_path_factory)
 
 
+@pytest.mark.slow
 def test_engines_side_by_side(two_engines: Path) -> None:
     found = profile(two_engines, engine=["openvino", "onnxruntime"], lengths=[8], runs=3, warmup=1, seconds=0).to_dict()
     assert [row["engine"] for row in found["rows"]] == ["openvino", "onnxruntime"]

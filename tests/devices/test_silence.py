@@ -35,6 +35,7 @@ def test_a_command_that_takes_no_more_is_given_up() -> None:
         Local().run("sleep 60", feed=(bytes(1 << 20) for _ in range(1000)), step=SOON)
 
 
+@pytest.mark.slow
 def test_a_slow_command_that_speaks_is_not(tmp_path: Path) -> None:
     heard: list[str] = []
     slow = "for n in 1 2 3 4; do sleep 0.4; echo $n; done; printf end"
@@ -42,6 +43,7 @@ def test_a_slow_command_that_speaks_is_not(tmp_path: Path) -> None:
     assert (done.code, done.out, heard) == (0, b"1\n2\n3\n4\nend", ["1\n", "2\n", "3\n", "4\n", "end"])
 
 
+@pytest.mark.slow
 def test_time_that_the_host_takes_is_not_the_boards() -> None:
     def slowly() -> object:
         for _ in range(3):
@@ -88,6 +90,7 @@ class Stopping(Silent):
         return words[0].startswith(self.home) and agent.MODULE in words
 
 
+@pytest.mark.slow
 def test_a_board_that_hangs_while_it_verifies_is_as_it_was(
     small_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

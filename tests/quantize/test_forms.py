@@ -100,6 +100,7 @@ def test_a_row_of_zeros_stays_zeros(small: onnx.ModelProto, feeds: list[Feed]) -
     assert near.cosine_min > 0.98
 
 
+@pytest.mark.slow
 def test_halves_lose_what_the_weights_lose_and_no_more(small: onnx.ModelProto, feeds: list[Feed]) -> None:
     reference = outputs(small, feeds)
     both = lower(static_a16(small, feeds, 0))

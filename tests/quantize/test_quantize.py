@@ -32,6 +32,7 @@ def _config(bound: float, *candidates: str, **more: Any) -> QuantizeConfig:
     return QuantizeConfig(candidates=list(candidates), gate={"max_drop": bound}, **more)
 
 
+@pytest.mark.slow
 def test_all_candidates_are_tried_and_one_is_written(
     fp32_folder: Path, cosine_judge: MakeJudge, tmp_path: Path
 ) -> None:

@@ -117,6 +117,7 @@ def test_a_folder_that_cannot_be_imported_is_named(clip_folder: Path) -> None:
         import_dual(str(clip_folder))
 
 
+@pytest.mark.slow
 def test_mobileclip_s0_loads_by_its_published_names(tmp_path: Path) -> None:
     state = published.state()
     model = from_state(state)

@@ -125,6 +125,7 @@ def test_what_it_writes_is_a_plain_merged_model_and_its_ranges(trained: Path) ->
     assert {"image.stem.conv", "image.blocks.1.project.conv/result", "text.layers.0.attention.qkv"} <= set(found)
 
 
+@pytest.mark.slow
 def test_int8_files_have_the_ranges_of_training_and_answer_as_it_did(trained: Path, tmp_path: Path) -> None:
     judge = Nearness(trained / "fp32", HELD[:4])
     given = (trained / "fp32", trained / "trained", tmp_path / "int8", QuantizeConfig(), EXAMPLES[:8], judge)

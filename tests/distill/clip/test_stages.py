@@ -109,6 +109,7 @@ def test_a_student_follows_and_is_smaller(
     assert 0 <= found.low <= found.value <= found.high <= 1
 
 
+@pytest.mark.slow
 def test_towers_follow_their_teachers_own_apart(
     recipe: Recipe, splits: PictureSplits[PictureTextSet], teacher: Path, tmp_path: Path
 ) -> None:
