@@ -12,8 +12,10 @@ A fault's window is from its injection until it is over, the first choice serves
 request is in it that was on its way, from its capture to its deadline, in that time.
 
 Each answer is compared with what the very file that gave it answers without faults. A request misses its deadline when
-it is dropped, late or without an answer. The slope of the resident memory (with --isolate the worker's too) is over
-block means after the first fifth, with its 95 % interval (Student's t).
+it is dropped, late or without an answer. Memory is what is resident (with --isolate the worker's too) and what this
+process holds of malloc's memory; each slope is over block means after the first fifth, with its 95 % interval
+(Student's t). Misses outside of windows are grouped, each group beside the fault before it and how long the
+machine itself stood still.
 """
 
 from __future__ import annotations
@@ -35,9 +37,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import soak_faults
-from scipy import stats
+from soak_report import Kept, Stalls, blocks_mb, bursts, heap_mb, slope
 
 from edgekit.bundle import open_bundle
 from edgekit.errors import NoAnswer
@@ -52,22 +53,6 @@ TOLERANCE = 1e-3  # of the largest number: far below what separates two answers
 WHYS = ("no answer", *REASONS)  # "late" too for an answer that came after its deadline
 SERVING = ("start", "restart", "next engine", "last good bundle", "return")
 TAKE = "import sys, time; held = b'1' * (int(sys.argv[1]) * 1000000); time.sleep(float(sys.argv[2]))"
-
-
-class Kept:
-    """Pairs of numbers, in memory that was taken and touched before the start: the soak's own records do not grow."""
-
-    def __init__(self, most: int = 200_000) -> None:
-        self._pairs, self._length = np.full((most, 2), np.nan), 0
-
-    def add(self, first: float, second: float) -> None:
-        """Beyond ``most`` it raises IndexError."""
-        self._pairs[self._length] = first, second
-        self._length += 1
-
-    def __call__(self) -> npt.NDArray[np.float64]:
-        """(N, 2)."""
-        return self._pairs[: self._length]
 
 
 class Traced:
@@ -218,46 +203,6 @@ def rss_mb(model: Guarded) -> float:
     return (own + (model.health()["worker_rss_bytes"] or 0)) / 1e6
 
 
-def blocks_mb(samples: npt.NDArray[np.float64], blocks: int = 12) -> list[float]:
-    """Means over equal parts of the run, the warm-up too."""
-    return [round(float(part[:, 1].mean()), 1) for part in np.array_split(samples, blocks) if len(part)]
-
-
-def slope(samples: npt.NDArray[np.float64], blocks: int = 12) -> list[float] | None:
-    """MB an hour of (seconds, MB) after the first fifth, and its 95 % interval; None for too few."""
-    kept = samples[len(samples) // 5 :]
-    if len(kept) < 2 * blocks:
-        return None
-    means = np.array([part.mean(0) for part in np.array_split(kept, blocks)])
-    fit = stats.linregress(means[:, 0] / 3600, means[:, 1])
-    half = float(stats.t.ppf(0.975, blocks - 2) * fit.stderr)
-    return [float(fit.slope), float(fit.slope) - half, float(fit.slope) + half]
-
-
-def bursts(
-    strays: list[tuple[float, str]], windows: list[tuple[float, float, str]], began: float, apart_s: float = 0.25
-) -> list[dict[str, Any]]:
-    """Misses that no window holds, in groups: when each began, how long it was, and what the fault before it was."""
-    groups: list[list[tuple[float, str]]] = []
-    for at, why in sorted(strays):
-        if not groups or at - groups[-1][-1][0] > apart_s:
-            groups.append([])
-        groups[-1].append((at, why))
-    found = []
-    for group in groups:
-        since = group[0][0]
-        before = [(end, kind) for _, end, kind in windows if end <= since]
-        found.append(
-            {
-                "at_s": round(since - began, 1),
-                "lasted_ms": round(1e3 * (group[-1][0] - since)),
-                "missed": dict(Counter(why for _, why in group)),
-                "after": f"{before[-1][1]}, {since - before[-1][0]:.2f} s after its window" if before else "the start",
-            }
-        )
-    return found
-
-
 def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
     """Run it; see the module."""
     main = Path(shutil.copytree(given.bundle, work / "main.edge"))
@@ -296,10 +241,11 @@ def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
         room = max(1, round(capacity * given.deadline_ms / 2e3))  # what waits is answered in half of the deadline
         stream = stack.enter_context(Stream(Traced(model), given.deadline_ms, policy="queue", queue_size=room))
         every_s = 1 / (given.load * capacity)
+        stalls = Stalls()
         began = time.monotonic()
         end, tick, number = began + 60 * given.minutes, began, 0
         quiet_until, next_sample = began + given.every, began
-        memory = Kept()
+        memory, heap = Kept(), Kept()
         while tick < end:
             now = time.monotonic()
             if now < tick:
@@ -315,9 +261,10 @@ def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
                         injector.begin()
                     elif now >= next_sample:
                         memory.add(now - began, rss_mb(model))
+                        heap.add(now - began, heap_mb())
                         next_sample = now + 1
         stream.close(drain=True)
-        lasted, health = time.monotonic() - began, model.health()
+        lasted, health, stood = time.monotonic() - began, model.health(), stalls.end()
     missed = [(at, WHYS[int(why)]) for at, why in tally.missed()]
     window_s = sum(b - a for a, b, _ in injector.windows)
     spans = [(a - given.deadline_ms / 1e3, b) for a, b, _ in injector.windows]
@@ -341,7 +288,7 @@ def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
         "window_share": window_s / lasted,
         "missed_inside": len(missed) - outside.total(),
         "missed_outside": dict(outside),
-        "bursts_outside": bursts(strays, injector.windows, began),
+        "bursts_outside": bursts(strays, injector.windows, stood, began),
         "age_p50_ms": float(np.percentile(tally.ages_ms, 50)) if tally.ages_ms else None,
         "age_p99_ms": float(np.percentile(tally.ages_ms, 99)) if tally.ages_ms else None,
         "recoveries": len(recoveries.seconds),
@@ -350,6 +297,10 @@ def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
         "rss_mb": float(memory()[-1, 1]) if len(memory()) else None,
         "rss_blocks_mb": blocks_mb(memory()),
         "rss_slope_mb_per_hour": slope(memory()),
+        "heap_blocks_mb": blocks_mb(heap()),
+        "heap_slope_mb_per_hour": slope(heap()),
+        "stalls": len(stood),
+        "stalled_s": sum(b - a for a, b in stood),
         "steps": health["steps"],
         "state": health["state"],
     }
