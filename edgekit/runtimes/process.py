@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-from contextlib import suppress
 from pathlib import Path
 
 import edgekit.errors as errors
@@ -17,10 +16,13 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{package}{os.pathsep}{known}" if known else package}
 
 
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None  # glibc alone has it
+
+
 def give_back() -> None:
     """Return memory that was freed to the system, where the C library is glibc; elsewhere it does nothing.
 
     A session that is opened on a thread of its own leaves its freed pages in that thread's arena, some 20 MB each time.
     """
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    if _malloc_trim is not None:
+        _malloc_trim(0)

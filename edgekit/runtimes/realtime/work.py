@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -65,7 +66,7 @@ class Work:
                 if ladder.cascade is None or confidence(self.answers[0]) >= ladder.cascade:
                     return
             except EdgekitError as error:
-                self.error = error
+                self.error = typed(error, self.step.rung.name)
                 return
             place -= 1
             upper = ladder.steps[place]
@@ -123,9 +124,20 @@ class Work:
 
 
 def typed(error: BaseException, rung: str) -> EdgekitError:
-    """Whatever a model throws, as an error of ours."""
-    if isinstance(error, EdgekitError):
-        return error
-    found = EngineError(f"model {rung}", found=f"{type(error).__name__}: {error}")
-    found.__cause__ = error
+    """Whatever a model throws, as an error of ours. Tracebacks go (a foreign one is kept as a note, as text): through
+    their frames an error would hold the request that holds it, and with it the model that failed, until Python's
+    collector comes by."""
+    found = error
+    if not isinstance(found, EdgekitError):
+        error.add_note("".join(traceback.format_tb(error.__traceback__)))
+        found = EngineError(f"model {rung}", found=f"{type(error).__name__}: {error}")
+        found.__cause__ = error
+    _without_frames(found)
     return found
+
+
+def _without_frames(error: BaseException | None) -> None:
+    if error is not None:
+        error.__traceback__ = None
+        _without_frames(error.__cause__)
+        _without_frames(error.__context__)

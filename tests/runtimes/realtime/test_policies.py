@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from typing import Any
 
 import pytest
@@ -192,6 +194,53 @@ def test_what_a_model_throws_is_the_items_result(item: str, inline: bool) -> Non
         good = stream.run("good") if inline else stream.submit("good").result(WAIT)
         assert good.get() == "good"
     assert stream.stats().errors == 1
+
+
+class Session:
+    """What a model holds in each inference, and can be large."""
+
+    def __init__(self, item: str) -> None:
+        self.item = item
+
+
+class Losing:
+    """Fails in the end, by an error of ours or another; ``sessions`` tells which of them are still in memory."""
+
+    def __init__(self) -> None:
+        self.sessions: list[weakref.ref[Session]] = []
+
+    def prepare(self, item: str) -> Session:
+        session = Session(item)
+        self.sessions.append(weakref.ref(session))
+        return session
+
+    def forward(self, prepared: Session) -> Session:
+        try:
+            raise ValueError("broken")
+        except ValueError as error:
+            if prepared.item == "typed":
+                raise EngineError("model", found="broken") from error
+            raise
+
+    def finish(self, prepared: Session, raw: Session) -> Session:
+        del prepared
+        return raw
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_an_error_keeps_nothing_of_what_failed(inline: bool) -> None:
+    model = Losing()
+    gc.collect()
+    gc.disable()
+    try:
+        with Stream(model, policy="queue") as stream:
+            for item in ("typed", "other"):
+                result = stream.run(item) if inline else stream.submit(item).result(WAIT)
+                assert result.error is not None and result.error.__cause__ is not None
+        assert [session() for session in model.sessions] == [None, None]
+        assert "in forward" in result.error.__cause__.__notes__[0], "where it was raised can still be read"
+    finally:
+        gc.enable()
 
 
 def test_typed_errors_stay_what_they_are(model: Model) -> None:
