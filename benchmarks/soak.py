@@ -1,5 +1,7 @@
 """A guarded model in a stream at 80 % of its capacity, with faults at random: python benchmarks/soak.py BUNDLE
 
+The capacity is the highest rate, in steps of 5 %, at which no request misses its deadline for ten seconds without a
+fault.
 Faults come one after another, each some seconds after the one before was over, drawn from --seed:
   hang       one inference blocks for several hang limits
   throw, nan the engine raises; its outputs are NaN
@@ -236,10 +238,8 @@ def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
         )
         injector = Injector(model, main / model.file, kinds, given.seed, hang_s, given.pressure_mb)
         wall[0] = injector.clock
-        with Stream(Traced(model), given.deadline_ms, policy="queue") as alone:
-            capacity = measure_capacity(alone, texts, Tally(tally.right))
-        room = max(1, round(capacity * given.deadline_ms / 2e3))  # what waits is answered in half of the deadline
-        stream = stack.enter_context(Stream(Traced(model), given.deadline_ms, policy="queue", queue_size=room))
+        capacity = measure_capacity(model, texts, tally.right, given.deadline_ms, given.calibrate)
+        stream = stack.enter_context(stream_of(model, given.load * capacity, given.deadline_ms))
         every_s = 1 / (given.load * capacity)
         stalls = Stalls()
         began = time.monotonic()
@@ -279,7 +279,7 @@ def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
         "capacity_hz": capacity,
         "rate_hz": given.load * capacity,
         "deadline_ms": given.deadline_ms,
-        "queue_size": room,
+        "queue_size": stream.queue_size,
         "faults": dict(injector.done),
         "requests": tally.counts["requests"],
         "answers": tally.counts["answers"],
@@ -306,7 +306,31 @@ def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
     }
 
 
-def measure_capacity(stream: Stream, texts: list[str], tally: Tally, seconds: float = 20.0) -> float:
+def stream_of(model: Guarded, rate_hz: float, deadline_ms: float) -> Stream:
+    """A queue with room for half a deadline: what waits there is answered in the other half."""
+    return Stream(Traced(model), deadline_ms, policy="queue", queue_size=max(1, round(rate_hz * deadline_ms / 2e3)))
+
+
+def measure_capacity(
+    model: Guarded, texts: list[str], right: dict[Any, Any], deadline_ms: float, seconds: float
+) -> float:
+    """The highest rate, Hz, at which requests come steadily for so many seconds and none misses its deadline.
+
+    Tried from what the stream answers when four are always on their way, downwards in steps of 5 %.
+    """
+    with stream_of(model, 1000.0, deadline_ms) as stream:
+        rate = flood(stream, texts, Tally(right), seconds)
+    for _ in range(40):
+        tally = Tally(right)
+        with stream_of(model, rate, deadline_ms) as stream:
+            pace(stream, texts, rate, tally, seconds)
+        if not len(tally.missed()):
+            return rate
+        rate *= 0.95
+    raise SystemExit(f"no rate down to {rate:.0f} Hz is served without a missed deadline")
+
+
+def flood(stream: Stream, texts: list[str], tally: Tally, seconds: float) -> float:
     """Requests a second that the stream answers and ``tally`` compares, with always four on their way."""
     began, waiting, number, finished = time.monotonic(), threading.Semaphore(4), 0, 0.0
 
@@ -321,6 +345,15 @@ def measure_capacity(stream: Stream, texts: list[str], tally: Tally, seconds: fl
     return number / (finished - began)
 
 
+def pace(stream: Stream, texts: list[str], rate_hz: float, tally: Tally, seconds: float) -> None:
+    """Bring requests at a steady rate."""
+    began = time.monotonic()
+    for number in range(round(seconds * rate_hz)):
+        tick = began + number / rate_hz
+        time.sleep(max(0.0, tick - time.monotonic()))
+        stream.submit(texts[number % len(texts)], captured=tick, callback=tally)
+
+
 def main() -> int:
     """Parse, run, print; 1 when something crashed or a wrong answer came out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -328,6 +361,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--load", type=float, default=0.8, help="share of the capacity")
+    parser.add_argument("--calibrate", type=float, default=10.0, help="seconds of each try that finds the capacity")
     parser.add_argument("--every", type=float, default=5.0, help="mean seconds between the faults")
     parser.add_argument("--deadline-ms", type=float, default=100.0)
     parser.add_argument("--threads", type=int, default=1)

@@ -75,13 +75,17 @@ class _Heap(ctypes.Structure):
     ]
 
 
+_mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+if _mallinfo is not None:
+    _mallinfo.restype = _Heap
+
+
 def heap_mb() -> float:
     """What this process holds in malloc's memory, 10^6 bytes, engines and numpy with it: a leak shows here and the
     allocator's own reserves do not. NaN where the C library does not tell (glibc 2.33 and newer do)."""
-    if not hasattr(libc := ctypes.CDLL(None), "mallinfo2"):
+    if _mallinfo is None:
         return float("nan")
-    libc.mallinfo2.restype = _Heap
-    found = libc.mallinfo2()
+    found = _mallinfo()
     return float(found.uordblks + found.hblkhd) / 1e6
 
 

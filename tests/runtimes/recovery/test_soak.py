@@ -15,7 +15,8 @@ import pytest
 @pytest.mark.parametrize("where", ["in process", "isolated"])
 def test_no_crash_and_no_wrong_answer(where: str, engines: Path, root: Path) -> None:
     command = [sys.executable, str(root / "benchmarks/soak.py"), str(engines), "--engines", "onnxruntime,openvino"]
-    command += ["--minutes", "0.4", "--every", "0.3", "--pressure-mb", "50", "--seed", "5", "--deadline-ms", "200"]
+    command += ["--minutes", "0.4", "--every", "0.3", "--pressure-mb", "50", "--seed", "5"]
+    command += ["--deadline-ms", "200", "--calibrate", "1"]
     command += ["--isolate"] if where == "isolated" else []
     env = {**os.environ, "PYTHONPATH": str(root)}
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=200, env=env)
