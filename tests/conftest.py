@@ -26,7 +26,8 @@ WORDS = 6000  # rows of tiny_model's vocabulary: a fifth of MiniLM's, since ever
 
 # The files that take longest; they begin first, since a worker that begins one last ends long after the others.
 LONGEST = (
-    "devices/test_ssh.py",
+    "devices/test_ssh_pi5.py",
+    "devices/test_ssh_pi4.py",
     "compress/test_killed.py",
     "quantize/test_litert.py",
     "quantize/test_openvino.py",

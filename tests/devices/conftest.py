@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import urllib.request
 from collections.abc import Iterator
@@ -12,6 +13,10 @@ import pytest
 from edgekit.devices import emulate
 from edgekit.devices.userland import SUITE, debian_mirror, userland
 from edgekit.errors import MissingDependencyError
+from tests import ssh_board
+from tests.arm_bundles import write_bundle
+from tests.sharing import once
+from tests.ssh_board import SshBoard
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +47,24 @@ def board(arm_cache: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEKIT_CACHE", str(arm_cache))
         yield
+
+
+@pytest.fixture(scope="module")
+def pi_bundle(tiny_encoder: Path, tiny_litert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """fp32 and INT8 for onnxruntime and LiteRT."""
+    return once(tmp_path_factory, "pi", lambda work: write_bundle(tiny_encoder, tiny_litert, work, "pi")) / "pi.edge"
+
+
+@pytest.fixture(scope="module")
+def pi(request: pytest.FixtureRequest, arm_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshBoard]:
+    """A board of the module's ``CPU`` with nothing of edgekit's on it; ssh on the PATH finds it."""
+    if reason := ssh_board.reasons():
+        pytest.skip(reason)
+    userland = next((arm_cache / "userland").iterdir())
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        SshBoard(tmp_path_factory.mktemp("board"), userland, request.module.CPU) as found,
+    ):
+        patch.setenv("EDGEKIT_CACHE", str(arm_cache))
+        patch.setenv("PATH", f"{found.folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
+        yield found
