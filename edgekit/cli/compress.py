@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgekit.cli.device import device_of
-from edgekit.cli.options import Format, FormatOption
+from edgekit.cli.options import Format, FormatOption, SilenceOption
 from edgekit.cli.output import emit, markdown, say, to_json
 from edgekit.cli.progress import Shown, clock
 from edgekit.cli.stages import STAGE_COLUMNS, stage_rows
@@ -58,6 +58,7 @@ def command(
     wheels: Annotated[
         Path | None, typer.Option("--wheels", help="With --device: take the board's wheels from this folder.")
     ] = None,
+    silence: SilenceOption = None,
     form: FormatOption = Format.table,
 ) -> int:
     """Distil, prune, quantize and pack a model.
@@ -90,7 +91,7 @@ def command(
     output = output or Path("build") / f"{resolved.name}.edge"
     if output.suffix != ".edge":
         raise InputError("--output", found=str(output), expected="a folder name that ends in .edge")
-    with Shown() as progress, device_of(device, resolved, directory, wheels, progress) as board:
+    with Shown() as progress, device_of(device, resolved, directory, wheels, silence, progress) as board:
         result = compress(resolved, output, overwrite, progress, cache_dir, board)
     return _show(resolved, result, form)
 

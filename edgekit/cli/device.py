@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def device_of(
-    text: str | None, recipe: Recipe, directory: str, wheels: Path | None, progress: Progress
+    text: str | None, recipe: Recipe, directory: str, wheels: Path | None, silence: float | None, progress: Progress
 ) -> Iterator[Device | None]:
     """What ``text`` names: ``ssh://user@host[:port]``, a kept profile, or (None) no device."""
     if text is None:
@@ -25,7 +25,7 @@ def device_of(
         from edgekit.devices.targets import open_target
         from edgekit.devices.targets.timing import Board
 
-        with open_target(text) as target:
+        with open_target(text, silence) as target:
             yield Board(target, recipe.engines, recipe.task == "clip", directory, wheels, progress)
     else:
         from edgekit.devices.targets.stored import Estimated

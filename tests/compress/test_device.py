@@ -100,6 +100,17 @@ def test_a_board_times_folders(board: FakeBoard, folders: dict[str, Path], monke
             device.time(folders, ["no"], 1)
 
 
+def test_a_board_that_hangs_ends_the_run(
+    board: FakeBoard, small_job: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board.answers("sleep 60;")
+    out = tmp_path / "a.edge"
+    given = ["--device", board.target, "--silence", "1", "--cache-dir", str(tmp_path / "cache"), "-o", str(out)]
+    assert run(["compress", str(small_job), *given]) == 2
+    assert "looking at the board; found no word and no progress for 1 s" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_profiles_that_can_stand_for_nothing(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
