@@ -17,7 +17,7 @@ from edgekit.distill import families
 from edgekit.distill.foreign import is_foreign_source
 from edgekit.progress import Progress
 from edgekit.recipe import Recipe
-from edgekit.recipe.stages import Training
+from edgekit.recipe.training import Training
 
 _PROBED_STEPS = 3
 _TRAINED = ("teach", "distill", "prune", "qat")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgekit.distill.loop import LoopConfig
 from edgekit.recipe import Recipe
-from edgekit.recipe.stages import Training
+from edgekit.recipe.training import Training
 from edgekit.runtimes.threads import usable_cpus
 
 _BF16_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}

@@ -23,7 +23,8 @@ from edgekit.distill.validate import validator
 from edgekit.errors import RecipeError
 from edgekit.progress import Progress
 from edgekit.recipe import Recipe
-from edgekit.recipe.stages import DistillConfig, LossWeights, Training
+from edgekit.recipe.stages import DistillConfig
+from edgekit.recipe.training import LossWeights, Training
 
 
 class DistillObjective(Objective):

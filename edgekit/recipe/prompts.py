@@ -8,7 +8,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from edgekit.bundle.dual import check_templates
 from edgekit.errors import InputError
-from edgekit.recipe.stages import Part, split_commas
+from edgekit.recipe.stages import split_commas
+from edgekit.recipe.training import Part
 from edgekit.runtimes.prompts import check_labels
 
 

@@ -12,7 +12,8 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from edgekit.errors import EdgekitError
 from edgekit.recipe.budget import Budget
 from edgekit.recipe.prompts import PromptsConfig
-from edgekit.recipe.stages import GateConfig, Part, StagesConfig, TowersPrecision, split_commas
+from edgekit.recipe.stages import GateConfig, StagesConfig, TowersPrecision, split_commas
+from edgekit.recipe.training import Part
 
 Task = Literal["classify", "embed", "tag", "clip"]
 MIN_SPEED = 0.9  # of INT8 against fp32, where the recipe does not say: room for the noise of a timing, no more

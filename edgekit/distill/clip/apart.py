@@ -17,7 +17,7 @@ from edgekit.distill.clip import losses
 from edgekit.distill.clip.dual import DualEncoder
 from edgekit.distill.clip.objective import PairObjective, Targets
 from edgekit.distill.clip.pairs import PairBatch, Pairs
-from edgekit.recipe.stages import PairLosses
+from edgekit.recipe.training import PairLosses
 
 _BATCH = 64
 

@@ -17,7 +17,7 @@ from edgekit.distill.clip.importance import ffn_sites
 from edgekit.distill.clip.objective import PairObjective
 from edgekit.distill.clip.pairs import PairBatch
 from edgekit.distill.clip.towers import ImageTower
-from edgekit.recipe.stages import PairLosses
+from edgekit.recipe.training import PairLosses
 
 
 class BlocksObjective(PairObjective):

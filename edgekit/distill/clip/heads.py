@@ -20,7 +20,7 @@ from edgekit.distill.clip.objective import Answers, PairObjective
 from edgekit.distill.clip.pairs import PairBatch, Pairs
 from edgekit.errors import ModelError
 from edgekit.progress import Progress, Silent, track
-from edgekit.recipe.stages import PairLosses
+from edgekit.recipe.training import PairLosses
 
 _BATCH = 64
 _DROPOUT = 0.3  # of features in training, against learning a few thousand pictures by heart

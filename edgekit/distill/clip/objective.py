@@ -15,7 +15,7 @@ from edgekit.distill.clip.dual import DualEncoder
 from edgekit.distill.clip.pairs import PairBatch
 from edgekit.distill.loop import Objective
 from edgekit.errors import StageError
-from edgekit.recipe.stages import PairLosses
+from edgekit.recipe.training import PairLosses
 
 
 class Taught(NamedTuple):

@@ -16,7 +16,7 @@ from edgekit.data import PictureTextSet
 from edgekit.data.pictures import Pictures
 from edgekit.distill.clip.config import DualConfig
 from edgekit.progress import Progress, Silent, track
-from edgekit.recipe.stages import Augment
+from edgekit.recipe.training import Augment
 from edgekit.runtimes.context import ClipTokenizer
 from edgekit.runtimes.vision import ImagePreprocessor, ImageSpec
 

@@ -43,7 +43,8 @@ from edgekit.evaluate.dual import answered, recall
 from edgekit.progress import Progress
 from edgekit.recipe import Recipe
 from edgekit.recipe.schema import NEW
-from edgekit.recipe.stages import PruneConfig, Training, TruncateConfig
+from edgekit.recipe.stages import PruneConfig, TruncateConfig
+from edgekit.recipe.training import PairLosses, Training
 
 Splits = PictureSplits[PictureTextSet]
 NEAR = 256  # pictures that tell how near a rung's embeddings are to the first one's
@@ -235,8 +236,37 @@ def _follow_apart(
     validate = partial(text_cosine, pairs=held, wanted=wanted.texts)
     config = loop_config(recipe, training)
     report = train(objective, Captions(own), config, validate, work / "checkpoints", label, progress)
+    report = {"losses": objective.terms(), "probe": probe, **report}
+    if settings.heads:
+        report["heads"] = _tune_heads(recipe, splits, student, source, work, progress)
     student.requires_grad_(True)
-    return {"losses": objective.terms(), "probe": probe, **report}
+    return report
+
+
+def _tune_heads(
+    recipe: Recipe, splits: Splits, student: DualEncoder, source: Path, work: Path, progress: Progress
+) -> dict[str, Any]:
+    """Train both projections of ``student`` by the losses that compare pictures with captions; not where it loses.
+
+    ``before`` and ``after``: recall on the validation part.
+    """
+    training, tokenizer, held = recipe.stages.teach, read_tokenizer(source), splits.validation
+    cache = work.parent / "answers" / source.parent.name
+    said = _answers(source, _limited(splits.train, training, recipe.seed), bf16_pays(recipe), cache, progress)
+    across = recipe.stages.distill.pair_losses.model_copy(update={"feature_cosine": 0.0, "feature_mse": 0.0})
+    pairs = make_pairs(held, student.config, reader(tokenizer, student.config), progress)
+    kept = {name: one.clone() for name, one in student.state_dict().items() if "projection" in name or "logit" in name}
+
+    def found() -> float:
+        return recall(answered(*embed(student, pairs), held), held).value
+
+    before, given = found(), (recipe, splits, student, tokenizer, said, training, work / "heads", "heads", progress)
+    report = _train(*given, heads=True, weights=across)
+    after = found()
+    if after <= before:
+        student.load_state_dict(kept, strict=False)
+        progress.say(f"heads: {after:.4f} on validation, {before:.4f} before: undone")
+    return {**report, "before": round(before, 6), "after": round(after, 6), "kept": after > before}
 
 
 def _answers(source: Path, data: PictureTextSet, bf16: bool, cache: Path, progress: Progress) -> Targets:
@@ -272,12 +302,14 @@ def _train(
     heads: bool = False,
     pairs: Data | None = None,
     objective: PairObjective | None = None,
+    weights: PairLosses | None = None,
 ) -> dict[str, Any]:
     """Train ``model`` in place. ``heads``: its projections alone, on what its locked towers give.
 
-    ``pairs``: what to train on, else the training part as it is. ``objective``: for what, else the recipe's losses.
+    ``pairs``: what to train on, else the training part as it is. ``objective``: for what, else ``weights``,
+    else the recipe's losses.
     """
-    weights = recipe.stages.distill.pair_losses
+    weights = weights or recipe.stages.distill.pair_losses
     read = reader(tokenizer, model.config)
     held = make_pairs(splits.validation, model.config, read, progress)
     if heads:

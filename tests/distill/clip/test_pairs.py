@@ -15,7 +15,7 @@ from edgekit.data.pictures import ArrayPictures
 from edgekit.distill.clip.config import DualConfig
 from edgekit.distill.clip.folder import reader
 from edgekit.distill.clip.pairs import Pairs, make_pairs, varied
-from edgekit.recipe.stages import Augment
+from edgekit.recipe.training import Augment
 from tests.distill.clip.helpers import CLIP, VIT
 from tests.export import duals
 

@@ -28,7 +28,7 @@ from edgekit.distill.clip.teachers import open_teacher
 from edgekit.errors import DataError, StageError
 from edgekit.progress import Silent
 from edgekit.recipe import Recipe
-from edgekit.recipe.stages import PairLosses
+from edgekit.recipe.training import PairLosses
 from tests.export import duals
 
 SETTINGS = ReinforceSettings(augmentations=3, dtype="float32", shard=4)

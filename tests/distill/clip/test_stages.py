@@ -132,6 +132,29 @@ def test_towers_follow_their_teachers_own_apart(
 
 
 @pytest.mark.slow
+def test_projections_are_tuned_last_where_that_pays(
+    recipe: Recipe, splits: PictureSplits[PictureTextSet], teacher: Path, tmp_path: Path
+) -> None:
+    follows = {**TRAINING, "train": "text", "pair_losses": {"feature_cosine": 1}}
+    models, reports = [], []
+    for name, learns in (("plain", {}), ("pays", {"learning_rate": 0.003}), ("no", {"learning_rate": 1e-12})):
+        stages = {"distill": {**follows, "heads": bool(learns)}, "teach": {**TRAINING, **learns}}
+        asked = {**RAW, "student": {"towers": {**TOWERS, "text_layers": 1}}, "stages": stages}
+        out = tmp_path / name
+        reports.append(
+            families.distil(Recipe.model_validate(asked), splits, teacher, out, tmp_path / f"w-{name}", Silent())
+        )
+        models.append(load(out)[0].state_dict())
+    plain, pays, no = models
+    changed = {name for name, value in plain.items() if not torch.equal(value, pays[name])}
+    tuned = reports[1]["heads"]
+    assert tuned["losses"] == {"contrastive": 0.25, "relational": 1.0}
+    assert tuned["kept"] is (tuned["after"] > tuned["before"])
+    assert changed == ({"image.projection.weight", "text.projection.weight", "logit_scale"} if tuned["kept"] else set())
+    assert not reports[2]["heads"]["kept"] and all(torch.equal(value, no[name]) for name, value in plain.items())
+
+
+@pytest.mark.slow
 def test_pruning_makes_it_smaller_and_keeps_its_temperature(
     recipe: Recipe, splits: PictureSplits[PictureTextSet], teacher: Path, tmp_path: Path
 ) -> None:
