@@ -145,6 +145,12 @@ class DistillConfig(Training, Enabled):
         default_factory=PairLosses, description="Weights of the terms of the loss of a dual encoder (task clip)."
     )
 
+    @model_validator(mode="after")
+    def _heads_come_after_texts(self) -> DistillConfig:
+        if self.heads and self.train != "text":
+            raise ValueError("heads: true goes with train: text, and this one has train: all")
+        return self
+
 
 class RecoveryConfig(Training):
     """Training by distillation after a cut, to win back what it cost."""

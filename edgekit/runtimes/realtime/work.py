@@ -129,7 +129,8 @@ def typed(error: BaseException, rung: str) -> EdgekitError:
     collector comes by."""
     found = error
     if not isinstance(found, EdgekitError):
-        error.add_note("".join(traceback.format_tb(error.__traceback__)))
+        if not hasattr(error, "__notes__"):  # the same one may be raised again and again
+            error.add_note("".join(traceback.format_tb(error.__traceback__)))
         found = EngineError(f"model {rung}", found=f"{type(error).__name__}: {error}")
         found.__cause__ = error
     _without_frames(found)

@@ -190,6 +190,8 @@ def test_what_a_recipe_cannot_ask_for(recipe: Recipe) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             Recipe.model_validate({**RAW, "teacher": {**TOWERS, **towers}})
+    with pytest.raises(ValueError, match="goes with train: text"):
+        Recipe.model_validate({**RAW, "stages": {"distill": {**TRAINING, "heads": True}}})
 
 
 def test_task_clip_alone_is_its_own_default() -> None:
