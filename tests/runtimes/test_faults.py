@@ -15,7 +15,7 @@ import pytest
 
 import edgekit
 from edgekit.bundle import Manifest, open_bundle, read_tensors, write, write_tensors
-from edgekit.errors import EdgekitWarning, EngineError, MissingDependencyError, VerificationError
+from edgekit.errors import EdgekitError, EdgekitWarning, EngineError, MissingDependencyError, VerificationError
 from edgekit.runtimes import calibrate, engines, isa
 from edgekit.runtimes.model import Model
 from tests.runtimes.three import FILES, TEXTS
@@ -101,6 +101,22 @@ def load_quietly(path: Path, **given: Any) -> Model:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return edgekit.load(path, **{"threads": 1, **given})
+
+
+@pytest.mark.parametrize(("name", "serving"), CASES)
+def test_files_that_are_overwritten_change_no_answer(
+    request: pytest.FixtureRequest, tmp_path: Path, name: str, serving: str
+) -> None:
+    source = request.getfixturevalue(name)
+    path = first(source, tmp_path / "a.edge", serving, 0)
+    model = edgekit.load(path, threads=1, engine=serving)
+    before = model.logits(TEXTS)  # of several lengths: what memory each needs is there
+    for one in open_bundle(source).manifest.files:
+        with open(path / one.path, "r+b") as file:  # in place: a mapped file would show it
+            file.write(bytes((path / one.path).stat().st_size))
+    np.testing.assert_array_equal(model.logits(TEXTS), before)
+    with pytest.raises(EdgekitError):
+        edgekit.load(path, threads=1)
 
 
 @pytest.mark.parametrize(("name", "broken"), CASES)

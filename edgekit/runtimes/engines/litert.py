@@ -75,7 +75,9 @@ class LiteRtEngine:
         name = Path(model_path).name
         with without_notes():
             try:
-                self._interpreter = interpreter(model_path=str(model_path), num_threads=threads)
+                # by a path it would map the file: what is written there later would be in the answers
+                content = Path(model_path).read_bytes()
+                self._interpreter = interpreter(model_content=content, num_threads=threads)
             except Exception as error:
                 raise EngineError(f"{self.package} cannot load {name}", found=_short(error)) from None
             try:

@@ -88,6 +88,7 @@ class OpenVinoEngine:
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": threads,
+            "ENABLE_MMAP": False,  # what is written to a mapped file later would be in the answers
             **self.extra,
         }
         if precision not in SIXTEEN_BITS:
