@@ -1,4 +1,7 @@
-"""The fastest candidate within the bound wins; near ties go to the more accurate, so that noise cannot decide."""
+"""The fastest candidate within the bound wins; near ties go to the more accurate, so that noise cannot decide.
+
+Nor may the noise of few examples: of drops that cannot be told apart, the outputs nearest to fp32's win.
+"""
 
 from __future__ import annotations
 
@@ -63,9 +66,12 @@ def choose(candidates: list[Candidate], bound: float, min_speed: float = 0.0) ->
         return None
     fastest = min(c.p50_ratio_to_fp32 or 0.0 for c in fit)
     level = [c for c in fit if (c.p50_ratio_to_fp32 or 0.0) <= fastest * TIE]
-    winner = min(level, key=lambda c: (c.drop, -(c.cosine_mean or 0.0)))  # min keeps the first of equals
+    equal = _most_accurate(level)
+    winner = max(equal, key=lambda c: c.cosine_mean or 0.0)  # max keeps the first of equals
     winner.chosen = True
-    if len(level) > 1:
+    if winner is not equal[0]:
+        winner.reason = f"nearest to fp32's outputs of {len(equal)} that cannot be told apart by speed or accuracy"
+    elif len(level) > 1:
         winner.reason = f"most accurate of {len(level)} that are equally fast within {TIE - 1:.0%}"
     else:
         winner.reason = "fastest within the bound"
@@ -74,3 +80,10 @@ def choose(candidates: list[Candidate], bound: float, min_speed: float = 0.0) ->
             ratio = (other.p50_ratio_to_fp32 or 0.0) / (winner.p50_ratio_to_fp32 or 1.0)
             other.reason = f"within the bound; {ratio:.2f} times the winner's time"
     return winner
+
+
+def _most_accurate(level: list[Candidate]) -> list[Candidate]:
+    """The one with the least drop, then, by their drop, those whose drop lies within its interval."""
+    ranked = sorted(level, key=lambda c: c.drop or 0.0)
+    least = ranked[0].drop or 0.0
+    return [c for c in ranked if (c.drop or 0.0) <= max(least, ranked[0].details.get("drop_high", least))]

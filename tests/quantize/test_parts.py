@@ -147,6 +147,20 @@ def test_near_ties_go_to_the_more_accurate_then_to_the_first() -> None:
     assert winner.name == "a"
 
 
+def test_drops_that_cannot_be_told_apart_leave_it_to_the_outputs() -> None:
+    near, far, worse = (
+        _candidate("near", 0.004, 0.3, 0.999),
+        _candidate("far", 0.001, 0.3, 0.99),
+        _candidate("worse", 0.009, 0.3, 1),
+    )
+    far.details = {"drop_low": -0.003, "drop_high": 0.005}
+    winner = choose([near, far, worse], 0.01)
+    assert winner is near
+    assert "nearest to fp32's outputs of 2" in winner.reason
+    far.details = {"drop_low": 0.0, "drop_high": 0.002}
+    assert choose([near, far, worse], 0.01) is far
+
+
 def test_nothing_within_the_bound_is_no_winner() -> None:
     assert choose([_candidate("a", 0.02, 0.1)], 0.01) is None
 
