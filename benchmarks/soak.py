@@ -17,7 +17,7 @@ Each answer is compared with what the very file that gave it answers without fau
 it is dropped, late or without an answer. Memory is what is resident (with --isolate the worker's too) and what this
 process holds of malloc's memory; each slope is over block means after the first fifth, with its 95 % interval
 (Student's t). Misses outside of windows are grouped, each group beside the fault before it and how long the
-machine itself stood still.
+machine itself stood still, and what the host that it shares took of its cores (steal).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from typing import Any
 
 import numpy as np
 import soak_faults
-from soak_report import Kept, Stalls, blocks_mb, bursts, heap_mb, slope
+from soak_report import Kept, Stalls, blocks_mb, bursts, heap_mb, slope, stolen_s
 
 from edgekit.bundle import open_bundle
 from edgekit.errors import NoAnswer
@@ -245,7 +245,7 @@ def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
         began = time.monotonic()
         end, tick, number = began + 60 * given.minutes, began, 0
         quiet_until, next_sample = began + given.every, began
-        memory, heap = Kept(), Kept()
+        memory, heap, stolen, next_look = Kept(), Kept(), Kept(), began
         while tick < end:
             now = time.monotonic()
             if now < tick:
@@ -254,6 +254,9 @@ def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
             number, tick = number + 1, max(tick + every_s, time.monotonic() - given.deadline_ms / 1e3)
             if number % 16 == 0:
                 now = time.monotonic()
+                if now >= next_look:
+                    stolen.add(now, stolen_s())
+                    next_look = now + 1
                 if injector.over():
                     if injector.windows and now < injector.windows[-1][1]:
                         quiet_until = injector.windows[-1][1] + injector.draw.expovariate(1 / given.every)
@@ -288,7 +291,7 @@ def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
         "window_share": window_s / lasted,
         "missed_inside": len(missed) - outside.total(),
         "missed_outside": dict(outside),
-        "bursts_outside": bursts(strays, injector.windows, stood, began),
+        "bursts_outside": bursts(strays, injector.windows, stood, stolen(), began),
         "age_p50_ms": float(np.percentile(tally.ages_ms, 50)) if tally.ages_ms else None,
         "age_p99_ms": float(np.percentile(tally.ages_ms, 99)) if tally.ages_ms else None,
         "recoveries": len(recoveries.seconds),
@@ -301,6 +304,7 @@ def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
         "heap_slope_mb_per_hour": slope(heap()),
         "stalls": len(stood),
         "stalled_s": sum(b - a for a, b in stood),
+        "stolen_s": float(stolen()[-1, 1] - stolen()[0, 1]) if len(stolen()) else None,
         "steps": health["steps"],
         "state": health["state"],
     }

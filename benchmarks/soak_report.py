@@ -89,6 +89,16 @@ def heap_mb() -> float:
     return float(found.uordblks + found.hblkhd) / 1e6
 
 
+def stolen_s() -> float:
+    """Seconds, of all cores together since the machine started, in which the host ran something else while this machine
+    wanted to run (steal in /proc/stat). NaN where the kernel does not tell."""
+    try:
+        with open("/proc/stat") as file:
+            return int(file.readline().split()[8]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, ValueError):
+        return float("nan")
+
+
 def blocks_mb(samples: npt.NDArray[np.float64], blocks: int = 12) -> list[float]:
     """Means over equal parts of the run, the warm-up too."""
     return [round(float(part[:, 1].mean()), 1) for part in np.array_split(samples, blocks) if len(part)]
@@ -109,11 +119,13 @@ def bursts(
     strays: list[tuple[float, str]],
     windows: list[tuple[float, float, str]],
     stalls: list[tuple[float, float]],
+    stolen: npt.NDArray[np.float64],
     began: float,
     apart_s: float = 0.25,
 ) -> list[dict[str, Any]]:
     """Misses that no window holds, in groups: when each began, how long it was, what the fault before it was, and how
-    long a core stood still in it or in the half second before."""
+    long a core stood still in it or in the half second before. ``stolen``: (time, :func:`stolen_s`), once a second; a
+    group is told what the host took from a second before it to a second after."""
     groups: list[list[tuple[float, str]]] = []
     for at, why in sorted(strays):
         if not groups or at - groups[-1][-1][0] > apart_s:
@@ -123,12 +135,14 @@ def bursts(
     for group in groups:
         since, until = group[0][0], group[-1][0]
         before = [(end, kind) for _, end, kind in windows if end <= since]
+        taken = np.diff(np.interp([since - 1, until + 1], stolen[:, 0], stolen[:, 1]))[0] if len(stolen) else np.nan
         found.append(
             {
                 "at_s": round(since - began, 1),
                 "lasted_ms": round(1e3 * (until - since)),
                 "missed": dict(Counter(why for _, why in group)),
                 "stalled_ms": round(1e3 * sum(b - a for a, b in stalls if since - 0.5 <= b and a <= until)),
+                "stolen_ms": None if np.isnan(taken) else round(1e3 * taken),
                 "after": f"{before[-1][1]}, {since - before[-1][0]:.2f} s after its window" if before else "the start",
             }
         )
