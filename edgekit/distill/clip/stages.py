@@ -23,7 +23,7 @@ from edgekit.distill.clip.config import BertConfig, TextConfig
 from edgekit.distill.clip.dual import DualEncoder, is_dual
 from edgekit.distill.clip.folder import Embeddings, embed, load, reader, save
 from edgekit.distill.clip.follow import BlocksObjective
-from edgekit.distill.clip.heads import HeadsObjective, features
+from edgekit.distill.clip.heads import HeadsObjective, features, heads_of, tune
 from edgekit.distill.clip.huggingface import import_dual
 from edgekit.distill.clip.objective import Answers, PairObjective, Targets
 from edgekit.distill.clip.pairs import and_pictures, make_pairs, read_pixels
@@ -44,7 +44,7 @@ from edgekit.progress import Progress
 from edgekit.recipe import Recipe
 from edgekit.recipe.schema import NEW
 from edgekit.recipe.stages import PruneConfig, TruncateConfig
-from edgekit.recipe.training import PairLosses, Training
+from edgekit.recipe.training import Training
 
 Splits = PictureSplits[PictureTextSet]
 NEAR = 256  # pictures that tell how near a rung's embeddings are to the first one's
@@ -250,19 +250,21 @@ def _tune_heads(
 
     ``before`` and ``after``: recall on the validation part.
     """
-    training, tokenizer, held = recipe.stages.teach, read_tokenizer(source), splits.validation
-    cache = work.parent / "answers" / source.parent.name
-    said = _answers(source, _limited(splits.train, training, recipe.seed), bf16_pays(recipe), cache, progress)
+    training, held, read = recipe.stages.teach, splits.validation, reader(read_tokenizer(source), student.config)
+    data = _limited(splits.train, training, recipe.seed)
+    said = _answers(source, data, bf16_pays(recipe), work.parent / "answers" / source.parent.name, progress)
     across = recipe.stages.distill.pair_losses.model_copy(update={"feature_cosine": 0.0, "feature_mse": 0.0})
-    pairs = make_pairs(held, student.config, reader(tokenizer, student.config), progress)
-    kept = {name: one.clone() for name, one in student.state_dict().items() if "projection" in name or "logit" in name}
+    given, seen = (
+        features(student, make_pairs(part, student.config, read, progress), progress) for part in (data, held)
+    )
+    kept = heads_of(student)
 
-    def found() -> float:
-        return recall(answered(*embed(student, pairs), held), held).value
+    def found(model: DualEncoder) -> float:
+        return recall(answered(*seen.embed(model), held), held).value
 
-    before, given = found(), (recipe, splits, student, tokenizer, said, training, work / "heads", "heads", progress)
-    report = _train(*given, heads=True, weights=across)
-    after = found()
+    before, config = found(student), loop_config(recipe, training)
+    report = tune(HeadsObjective(student, across, said, given), given, config, found, work / "heads", "heads", progress)
+    after = found(student)
     if after <= before:
         student.load_state_dict(kept, strict=False)
         progress.say(f"heads: {after:.4f} on validation, {before:.4f} before: undone")
@@ -302,14 +304,12 @@ def _train(
     heads: bool = False,
     pairs: Data | None = None,
     objective: PairObjective | None = None,
-    weights: PairLosses | None = None,
 ) -> dict[str, Any]:
     """Train ``model`` in place. ``heads``: its projections alone, on what its locked towers give.
 
-    ``pairs``: what to train on, else the training part as it is. ``objective``: for what, else ``weights``,
-    else the recipe's losses.
+    ``pairs``: what to train on, else the training part as it is. ``objective``: for what, else the recipe's losses.
     """
-    weights = weights or recipe.stages.distill.pair_losses
+    weights = recipe.stages.distill.pair_losses
     read = reader(tokenizer, model.config)
     held = make_pairs(splits.validation, model.config, read, progress)
     if heads:

@@ -15,6 +15,7 @@ from edgekit.data.pictures import PictureSplits
 from edgekit.distill import families
 from edgekit.distill.clip.dual import is_dual
 from edgekit.distill.clip.folder import embed, load, reader
+from edgekit.distill.clip.heads import RUNS
 from edgekit.distill.clip.pairs import make_pairs
 from edgekit.errors import ModelError, RecipeError
 from edgekit.evaluate import score
@@ -149,6 +150,7 @@ def test_projections_are_tuned_last_where_that_pays(
     changed = {name for name, value in plain.items() if not torch.equal(value, pays[name])}
     tuned = reports[1]["heads"]
     assert tuned["losses"] == {"contrastive": 0.25, "relational": 1.0}
+    assert len({str(run["history"]) for run in tuned["runs"]}) == RUNS  # each with a seed of its own
     assert tuned["kept"] is (tuned["after"] > tuned["before"])
     assert changed == ({"image.projection.weight", "text.projection.weight", "logit_scale"} if tuned["kept"] else set())
     assert not reports[2]["heads"]["kept"] and all(torch.equal(value, no[name]) for name, value in plain.items())
