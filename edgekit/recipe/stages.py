@@ -129,8 +129,8 @@ class DistillConfig(Training, Enabled):
     heads: bool = Field(
         default=False,
         description="With train `text`, last: both projections are trained by the losses that compare pictures with "
-        "captions, the towers locked, for as long as stages.teach says, several times over with the mean of the weights "
-        "kept; undone where validation does not find more.",
+        "captions, the towers locked, for as long as stages.teach says, several times over, of which the mean is kept; "
+        "undone where validation does not find more.",
     )
     temperature: float = Field(default=2.0, gt=0, le=100, description="Temperature T of the soft targets.")
     layer_drop: float = Field(

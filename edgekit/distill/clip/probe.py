@@ -28,13 +28,15 @@ def fit_probe(
     mirror: bool,
     progress: Progress,
     near: bool = False,
+    centred: bool = False,
 ) -> dict[str, Any]:
     """Give the image tower of ``model`` the projection that takes ``train`` nearest to ``targets`` (P, D).
 
     Least squares with a penalty on large weights (Hoerl and Kennard 1970); of several penalties the one with the
     highest mean cosine between ``held`` and ``wanted``. ``mirror``: mirror images count as further pictures. ``near``:
-    the penalty is on the distance from the projection that there is, whose scale is kept. Returns the penalty and that
-    cosine.
+    the penalty is on the distance from the projection that there is, whose scale is kept. ``centred``: cosines about
+    the mean of ``wanted``, as the direction that all embeddings share hides what sets them apart. Returns the penalty
+    and that cosine.
     """
     progress.say(f"linear probe: features of {len(train)} pictures")
     given, goal = picture_features(model, train, progress).double(), torch.from_numpy(targets).double()
@@ -49,7 +51,10 @@ def fit_probe(
     found: dict[float, tuple[float, torch.Tensor]] = {}
     for penalty in (*PENALTIES, AS_IT_IS) if near else PENALTIES:
         weights = start + torch.linalg.solve(square + penalty * unit, product)
-        found[penalty] = float((normalise(seen @ weights) * right).sum(1).mean()), weights
+        ours, theirs = normalise(seen @ weights), right
+        if centred:
+            ours, theirs = (normalise(one - right.mean(0)) for one in (ours, theirs))
+        found[penalty] = float((ours * theirs).sum(1).mean()), weights
     best = max(found, key=lambda penalty: found[penalty][0])
     with torch.no_grad():
         projection(model.image).weight.copy_(found[best][1].T)

@@ -26,7 +26,7 @@ from edgekit.distill.clip.follow import BlocksObjective
 from edgekit.distill.clip.heads import HeadsObjective, features, heads_of, tune
 from edgekit.distill.clip.huggingface import import_dual
 from edgekit.distill.clip.objective import Answers, PairObjective, Targets
-from edgekit.distill.clip.pairs import and_pictures, make_pairs, read_pixels
+from edgekit.distill.clip.pairs import Pairs, and_pictures, make_pairs, read_pixels
 from edgekit.distill.clip.probe import fit_probe
 from edgekit.distill.clip.prune import answers, prune_image, prune_text
 from edgekit.distill.clip.reconstruct import narrow_image, reconstruct_image
@@ -128,7 +128,7 @@ def truncate(
     """
     cut = partial(narrow_image, kept=percent / 100, progress=progress)
     try:
-        small, tokenizer, report = _rebuilt(recipe, splits, source, recipe.stages.truncate, cut, work, progress)
+        small, tokenizer, _, report = _rebuilt(recipe, splits, source, recipe.stages.truncate, cut, work, progress)
     except ModelError as error:
         raise StageError(f"no rung of {percent} % of the channels: {error}") from None
     save(small, tokenizer, out)
@@ -142,10 +142,11 @@ def _rebuild(recipe: Recipe, splits: Splits, source: Path, out: Path, work: Path
     """The model in ``source`` with fewer hidden channels in its image tower, which then follows itself as it was."""
     settings = recipe.stages.prune
     cut = partial(reconstruct_image, share=settings.ffn, progress=progress)
-    small, tokenizer, report = _rebuilt(recipe, splits, source, settings, cut, work, progress)
-    targets = _cached(splits.train, recipe.stages.teach, recipe.seed, small)
-    if targets is not None and "text" not in small.towers and recipe.stages.teach.train == "heads":
-        report["probe"] = _probe(recipe, splits, small, tokenizer, targets, progress)
+    small, tokenizer, pairs, report = _rebuilt(recipe, splits, source, settings, cut, work, progress)
+    if "text" not in small.towers and recipe.stages.teach.train == "heads":
+        held = make_pairs(splits.validation, small.config, reader(tokenizer, small.config), progress)
+        said, wanted = (embed(load(source)[0], part, progress)[0] for part in (pairs, held))
+        report["probe"] = fit_probe(small, pairs, held, said, wanted, False, progress, near=True, centred=True)
     save(small, tokenizer, out)
     return report
 
@@ -158,7 +159,7 @@ def _rebuilt(
     cut: Callable[[ImageTower, torch.Tensor], ImageTower],
     work: Path,
     progress: Progress,
-) -> tuple[DualEncoder, Tokenizer, dict[str, Any]]:
+) -> tuple[DualEncoder, Tokenizer, Pairs, dict[str, Any]]:
     """The model in ``source`` with its image tower ``cut``, on pictures, which then follows itself as it was."""
     model, tokenizer = load(source)
     data = _limited(splits.train, settings.recovery, recipe.seed)
@@ -177,7 +178,7 @@ def _rebuilt(
             pairs=pairs,
             objective=BlocksObjective(small, reparameterize(model.image)),
         )
-    return small, tokenizer, {"before": _shape(model), "after": _shape(small), **report}
+    return small, tokenizer, pairs, {"before": _shape(model), "after": _shape(small), **report}
 
 
 def follow(

@@ -110,7 +110,7 @@ def test_reconstruction_sees_further_pictures_and_fits_the_probe_anew(probed: Pa
     report = families.prune(asked, splits(), probed, probed, tmp_path / "model", tmp_path / "work", Silent())
     assert report["losses"] == {"blocks": 1.0, "embedding": 1.0} and report["epochs"] == 1 and report["examples"] == 68
     assert report["after"]["parameters"] < report["before"]["parameters"]
-    assert report["probe"]["examples"] == 48 and report["probe"]["validation_cosine"] > 0.9
+    assert report["probe"]["examples"] == 68 and report["probe"]["validation_cosine"] > 0.9
     before, after = load(probed)[0].image, load(tmp_path / "model")[0].image
     assert effort(after, pictures(1, 32)) <= 0.8 * effort(reparameterize(before), pictures(1, 32))
     alone = {**prune, "pictures": None, "recovery": {"epochs": 0, "min_steps": 0}}

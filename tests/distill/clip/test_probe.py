@@ -73,22 +73,26 @@ def test_the_known_projection_is_found() -> None:
     assert "200 pictures" in said[0] and "on validation" in said[-1]
 
 
-def test_the_penalty_is_the_one_that_validation_likes_best() -> None:
-    """Of targets that are noise but for a little, weights kept small answer better."""
+@pytest.mark.parametrize("shared", [0.0, 30.0])
+@pytest.mark.parametrize("centred", [False, True])
+def test_the_penalty_is_the_one_that_validation_likes_best(centred: bool, shared: float) -> None:
+    """Of targets that are noise but for a little, small weights answer better. ``shared``: what all have in common."""
     random = np.random.default_rng(3)
     known = random.normal(size=(DIM, WIDTH)).astype(np.float32)
     train, held = make(60, 1), make(300, 2)
     given = answers(train, known)
-    noisy = (given + random.normal(size=given.shape) * 2 * given.std()).astype(np.float32)
-    wanted = unit(answers(held, known))
+    noisy = (given + (random.normal(size=given.shape) * 2 + shared) * given.std()).astype(np.float32)
+    wanted = unit(answers(held, known) + shared * given.std())
+    middle = wanted.mean(0) if centred else np.zeros(DIM)
 
     cosines = {}
     for penalty in PENALTIES:
         features = train.images(slice(None)).flatten(1).double().numpy() * 3
         weights = np.linalg.solve(features.T @ features + penalty * np.eye(WIDTH), features.T @ noisy)
-        cosines[penalty] = (unit(held.images(slice(None)).flatten(1).numpy() * 3 @ weights) * wanted).sum(1).mean()
+        found = unit(held.images(slice(None)).flatten(1).numpy() * 3 @ weights)
+        cosines[penalty] = (unit(found - middle) * unit(wanted - middle)).sum(1).mean()
     student = DualEncoder(DualConfig(VIT, NoTextConfig(24, 16)), Small())
-    report = fit_probe(student, train, held, noisy, wanted.astype(np.float32), False, Silent())
+    report = fit_probe(student, train, held, noisy, wanted.astype(np.float32), False, Silent(), centred=centred)
     assert report["penalty"] == max(cosines, key=lambda one: cosines[one])
     assert report["validation_cosine"] == pytest.approx(max(cosines.values()), abs=1e-4)
 
