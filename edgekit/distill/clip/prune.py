@@ -18,7 +18,7 @@ from edgekit.distill.clip.importance import Measured, ffn_sites, head_sites, mea
 from edgekit.distill.clip.reparam import reparameterize
 from edgekit.distill.clip.text import TextTransformer
 from edgekit.distill.prune import choose
-from edgekit.errors import ModelError
+from edgekit.errors import ModelError, StageError
 
 MULTIPLE = 16  # channels that a block keeps are a multiple of what vector instructions take at once
 _BATCH = 16
@@ -41,7 +41,7 @@ def prune_image(
 
     ``images`` (N, 3, S, S): the calibration batch. ``heads``: share of attention heads, of a ViT alone. ``method``: see
     :func:`importance.measure`. ``per_work``: weigh a unit's importance against its multiply-adds, which takes the
-    latency rather than the parameters. Raises ModelError for a share or a number that cannot be.
+    latency rather than the parameters. Raises ModelError for a share that cannot be, StageError for too many blocks.
     """
     return _prune(tower, images, share, heads, blocks, method, per_work, multiple, seed)
 
@@ -105,7 +105,7 @@ def drop_blocks(tower: Tower, inputs: Tensor, count: int) -> Tower:
     """A copy without ``count`` whole blocks, one at a time the one whose absence costs least for its work.
 
     Cost: one minus the mean cosine with what the whole ``tower`` answers on ``inputs``, measured; work: multiply-adds.
-    Raises ModelError when fewer blocks can go.
+    Raises StageError when fewer blocks can go: the rest of a recipe may still be done.
     """
     small, merged, probe = tower, reparameterize(tower), inputs[:_PROBE]
     reference = answers(merged, probe) if count else probe
@@ -116,7 +116,7 @@ def drop_blocks(tower: Tower, inputs: Tensor, count: int) -> Tower:
             lost = 1 - float((answers(rest, probe) * reference).sum(-1).mean())
             costs[number] = max(lost, 1e-9) / (whole - work(rest, inputs[:1]))
         if not costs:
-            raise ModelError("blocks to prune", found=count, expected=f"at most {done}")
+            raise StageError("blocks to prune", found=count, expected=f"at most {done}")
         best = min(costs, key=costs.__getitem__)
         small, merged = drop_block(small, best), drop_block(merged, best)
     return small

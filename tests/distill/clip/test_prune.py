@@ -19,7 +19,7 @@ from edgekit.distill.clip.importance import ffn_sites, head_sites, measure
 from edgekit.distill.clip.prune import answers, drop_blocks, prune_image, prune_text, prune_vocabulary, work
 from edgekit.distill.clip.reparam import reparameterize
 from edgekit.distill.clip.towers import build_image, build_text
-from edgekit.errors import ModelError
+from edgekit.errors import ModelError, StageError
 from tests.distill.clip.helpers import CLIP, IMAGES, MCI, TEXTS, WORDS, answer, exported, ids, lived, pictures
 
 TRANSFORMERS = ["clip", "mct"]
@@ -192,7 +192,7 @@ def test_only_blocks_that_can_be_skipped_are_removable() -> None:
     assert removable(_image("mci")) == [0, 1, 3, 4, 5, 6]  # the second stage has one block, which stays
     with pytest.raises(ModelError, match="block"):
         drop_block(_image("mci"), 2)
-    with pytest.raises(ModelError, match="at most 2"):
+    with pytest.raises(StageError, match="at most 2"):
         drop_blocks(_image("vit"), pictures(1), 3)
 
 
