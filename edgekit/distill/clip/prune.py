@@ -116,7 +116,8 @@ def drop_blocks(tower: Tower, inputs: Tensor, count: int) -> Tower:
             lost = 1 - float((answers(rest, probe) * reference).sum(-1).mean())
             costs[number] = max(lost, 1e-9) / (whole - work(rest, inputs[:1]))
         if not costs:
-            raise StageError("blocks to prune", found=count, expected=f"at most {done}")
+            fix = f"Set stages.prune.layers to {done} or less."
+            raise StageError("blocks to prune", found=count, expected=f"at most {done}", fix=fix)
         best = min(costs, key=costs.__getitem__)
         small, merged = drop_block(small, best), drop_block(merged, best)
     return small

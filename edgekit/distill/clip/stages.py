@@ -145,7 +145,8 @@ def _rebuild(recipe: Recipe, splits: Splits, source: Path, out: Path, work: Path
     small, tokenizer, pairs, report = _rebuilt(recipe, splits, source, settings, cut, work, progress)
     if "text" not in small.towers and recipe.stages.teach.train == "heads":
         held = make_pairs(splits.validation, small.config, reader(tokenizer, small.config), progress)
-        said, wanted = (embed(load(source)[0], part, progress)[0] for part in (pairs, held))
+        whole = load(source)[0]
+        said, wanted = (embed(whole, part, progress)[0] for part in (pairs, held))
         report["probe"] = fit_probe(small, pairs, held, said, wanted, False, progress, near=True, centred=True)
     save(small, tokenizer, out)
     return report
