@@ -35,14 +35,18 @@ class Moments:
 
     @classmethod
     def of(cls, hidden: Tensor, wanted: Tensor) -> Moments:
-        """Of rows ``hidden`` (R, N) and ``wanted`` (R, M)."""
+        """Of rows ``hidden`` (R, N) and ``wanted`` (R, M).
+
+        In float64 from the start: what is left when the means are taken out may be a millionth of the sums.
+        """
+        hidden, wanted = hidden.double(), wanted.double()
         return cls(
             float(len(hidden)),
-            hidden.sum(0, dtype=torch.float64),
-            wanted.sum(0, dtype=torch.float64),
-            (hidden.T @ hidden).double(),
-            (hidden.T @ wanted).double(),
-            float(wanted.double().square().sum()),
+            hidden.sum(0),
+            wanted.sum(0),
+            hidden.T @ hidden,
+            hidden.T @ wanted,
+            float(wanted.square().sum()),
         )
 
     def __add__(self, other: Moments) -> Moments:
