@@ -35,10 +35,10 @@ from tests.quantize.towers import Nearness
 EXAMPLES, HELD = duals.examples(24), duals.examples(12, seed=99)
 
 
-def _recipe(quantize: dict[str, Any] | None = None, **part: Any) -> Recipe:
+def _recipe(quantize: dict[str, Any] | None = None, distill: dict[str, Any] | None = None, **part: Any) -> Recipe:
     training = {"enabled": True, "min_steps": 1, "batch_size": 8, "calibration_examples": 4, **part}
     raw = {"task": "clip", "model": "unused", "data": {"train": "unused"}, "max_length": 16, "stride": 0}
-    stages = {"qat": training, "quantize": quantize or {}}
+    stages = {"qat": training, "quantize": quantize or {}, "distill": distill or {}}
     return Recipe.model_validate({**raw, "threads": 1, "bf16": False, "stages": stages})
 
 
@@ -47,8 +47,8 @@ def _set(examples: list[duals.Example]) -> PictureTextSet:
     return PictureTextSet(seen, [caption for _, caption in examples], np.arange(len(examples)))
 
 
-def _splits() -> PictureSplits[PictureTextSet]:
-    train, held = _set(EXAMPLES), _set(HELD)
+def _splits(examples: list[duals.Example] = EXAMPLES) -> PictureSplits[PictureTextSet]:
+    train, held = _set(examples), _set(HELD)
     return PictureSplits(train=train, validation=held, test=held, rules=[], fingerprint="")
 
 
@@ -193,8 +193,13 @@ def test_training_wins_back_what_rounding_cost(tmp_path: Path) -> None:
         expand.conv.weight[:, channels] /= 40
     source = tmp_path / "source" / "model"
     save(model, duals.tokenizer(), source)
-    recipe = _recipe({"towers": {"text": "fp32"}}, epochs=20, learning_rate=3e-4, patience=99, calibration_examples=16)
-    families.qat(recipe, _splits(), source, source, tmp_path / "trained", tmp_path / "work", Silent())
+    # To follow is all that is asked: captions that have nothing to do with the pictures would pull elsewhere, and which
+    # of many epochs ranks twelve such pictures best is chance.
+    follow = {"pair_losses": {"contrastive": 0, "relational": 0, "feature_cosine": 1}}
+    training = {"epochs": 1, "learning_rate": 1e-4, "calibration_examples": 16}
+    recipe = _recipe({"towers": {"text": "fp32"}}, follow, **training)
+    splits = _splits(duals.examples(480, seed=7))
+    families.qat(recipe, splits, source, source, tmp_path / "trained", tmp_path / "work", Silent())
     lost = {}
     for name in (source, tmp_path / "trained"):
         out = tmp_path / f"{name.name}-onnx"
@@ -206,4 +211,4 @@ def test_training_wins_back_what_rounding_cost(tmp_path: Path) -> None:
         near = parity(_answers(model.image, feeds), found).centred_mean
         assert near is not None
         lost[name.name] = 1 - near
-    assert lost["trained"] < lost["model"]
+    assert lost["trained"] < 0.9 * lost["model"]
