@@ -175,7 +175,7 @@ def main() -> None:
         found = flips(root, public, given.count, given.seed, given.whole)
         found["seconds"] = round(time.perf_counter() - began, 1)
         found["bytes"] = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
-        found["machine"] = {"cpu": isa.cpu_model(), "isa": isa.detect()}
+        found["machine"] = isa.machine()
         found["ms"] = {
             **times(root, public, given.rounds),
             "first key in a process": first_key(key.with_name("key.pub")),

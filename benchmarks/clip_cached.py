@@ -24,6 +24,7 @@ from edgekit.compress import compress
 from edgekit.data.folders import read_folder
 from edgekit.evaluate.intervals import exact_share
 from edgekit.recipe import load_recipe
+from edgekit.runtimes import isa
 
 RECIPE = Path(__file__).parent / "recipes" / "clip_cached.yaml"
 # Rows of the files of prompts; LVIS by its names. Objects365's and Open Images' numbers are those of their own lists.
@@ -123,6 +124,7 @@ def main() -> None:
         chosen = chosen or choose(model.embed_images(training), trained, texts)
         found = zero_shot(model, images, labels, chosen)
         rows.append({"engine": file.engine, "precision": file.precision, **found})
+    print("On", isa.machine_name())
     print(json.dumps({"prompts": dict(zip(CANDIDATES, chosen, strict=True))}, indent=1, ensure_ascii=False))
     plain = {row["engine"]: row["hits"] for row in rows if row["precision"] == "fp32"}
     for row in rows:

@@ -24,6 +24,7 @@ from edgekit.progress import Progress
 from edgekit.recipe import load_recipe
 from edgekit.report.ladder import ladder_rows
 from edgekit.report.markdown import table
+from edgekit.runtimes import isa
 from edgekit.runtimes.dual import DualModel
 from edgekit.runtimes.load import load
 
@@ -40,6 +41,7 @@ def main() -> None:
     with Shown() as progress:
         bundle = compress(recipe, args.output / "ladder.edge", overwrite=True, progress=progress).bundle
         rungs = [rung.to_dict() for rung in open_bundle(bundle).manifest.ladder]
+        print("On", isa.machine_name())
         _print(ladder_rows(rungs))
         if rungs:
             test = prepare(recipe, None, progress)[0].splits.test

@@ -22,6 +22,7 @@ from edgekit.evaluate import interleaved
 from edgekit.evaluate.dual import recall
 from edgekit.progress import Silent
 from edgekit.recipe import load_recipe
+from edgekit.runtimes import isa
 
 RECIPE = Path(__file__).parent / "recipes" / "clip_locked.yaml"
 TIMED, ROUNDS, WARMUP = 60, 10, 10
@@ -55,6 +56,7 @@ def main() -> None:
         images, texts = model.embed_images(pictures), model.embed_texts(test.captions)
         scores[name] = recall((images, texts), test)
     theirs = scores["teacher fp32"]
+    print("On", isa.machine_name())
     for name, found in scores.items():
         ways = "; ".join(
             f"{way} {100 * found.details[way]:.1f} % ({found.details[way] / theirs.details[way]:.0%} of the teacher's)"

@@ -21,6 +21,7 @@ from edgekit.compress import compress
 from edgekit.evaluate import interleaved
 from edgekit.evaluate.intervals import bootstrap
 from edgekit.recipe import load_recipe
+from edgekit.runtimes import isa
 
 RECIPE = Path(__file__).parent / "recipes" / "clip_pruned.yaml"
 TIMED, ROUNDS, WARMUP = 60, 10, 10
@@ -42,6 +43,7 @@ def main() -> None:
     times = interleaved({name: model.forward for name, model in models.items()}, ready, ROUNDS, WARMUP)
     p50 = {name: float(np.median(found)) for name, found in times.items()}
     found = {name: zero_shot(model, images, labels, chosen) for name, model in models.items()}
+    print("On", isa.machine_name())
     print(f"prompts: {', '.join(chosen)}")
     for name, row in found.items():
         before = f"whole {name.split()[1]}"

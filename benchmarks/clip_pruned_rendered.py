@@ -25,6 +25,7 @@ from edgekit.evaluate.dual import answered, recall
 from edgekit.evaluate.intervals import bootstrap
 from edgekit.progress import Silent
 from edgekit.recipe import load_recipe
+from edgekit.runtimes import isa
 
 ZERO_SHOT, TIMED, ROUNDS, WARMUP = 4800, 60, 20, 20
 
@@ -49,6 +50,7 @@ def main() -> None:
     ready = [whole.prepare((test.pictures.open(row), None)) for row in range(TIMED)]
     times = interleaved({name: model.forward for name, model in models.items()}, ready, ROUNDS, WARMUP)
     found = {name: _answers(model, test, shown) for name, model in models.items()}
+    print("On", isa.machine_name())
     for name, (score, hits) in found.items():
         before, precision = found[f"whole {name.split()[1]}"], name.split()[1]
         lost = before[1].astype(float) - hits

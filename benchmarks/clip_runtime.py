@@ -19,6 +19,8 @@ from statistics import median
 
 from PIL import Image
 
+from edgekit.runtimes import isa
+
 BLOCKED = ("torch", "torchvision", "timm", "open_clip", "transformers", "onnx", "pandas", "scipy", "sklearn", "typer")
 
 
@@ -104,7 +106,7 @@ def main() -> None:
         (Path(work) / "captions.json").write_text(json.dumps(captions), "utf-8")
         command = [sys.executable, __file__, args.bundle, "--child", work]
         answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    print(json.dumps(json.loads(answer.splitlines()[-1]), indent=1))
+    print(json.dumps({"machine": isa.machine(), **json.loads(answer.splitlines()[-1])}, indent=1))
 
 
 if __name__ == "__main__":

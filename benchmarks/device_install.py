@@ -19,6 +19,8 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgekit.runtimes import isa
+
 ROOT = Path(__file__).resolve().parent.parent
 REPEATS = 5
 
@@ -189,17 +191,15 @@ def table(rows: list[Row]) -> str:
     def number(value: float | None, form: str) -> str:
         return "not measured" if value is None else format(value, form)
 
-    told = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    cpu = next((line.split(":")[1].strip() for line in told if line.startswith("model name")), platform.machine())
     lines = [
         "# A device install beside its peers",
         "",
-        f"Measured by `python benchmarks/device_install.py` on {cpu}, {os.cpu_count()} processors, {platform.system()} "
-        f"{platform.machine()}, Python {platform.python_version()}. Each row is a fresh virtual environment (pip and "
-        "setuptools not counted) and the same weights, all-MiniLM-L6-v2 in fp32 ONNX. Times and memory: the median of "
-        f"{REPEATS} fresh processes, the packages in turn, files in the page cache, on a machine that other jobs used "
-        "too, so CPU time stands beside the wall clock. Memory is after loading and one answer; the peak is the whole "
-        "process's. `import edgekit` leaves the engine to the first load.",
+        f"Measured by `python benchmarks/device_install.py` on {isa.cpu_model()}, {os.cpu_count()} processors, "
+        f"{platform.system()} {platform.machine()}, Python {platform.python_version()}. Each row is a fresh virtual "
+        "environment (pip and setuptools not counted) and the same weights, all-MiniLM-L6-v2 in fp32 ONNX. Times and "
+        f"memory: the median of {REPEATS} fresh processes, the packages in turn, files in the page cache, on a machine "
+        "that other jobs used too, so CPU time stands beside the wall clock. Memory is after loading and one answer; "
+        "the peak is the whole process's. `import edgekit` leaves the engine to the first load.",
         "",
         "| | on disk, MB | packages | import, s (CPU) | import + load + first answer, s (CPU) | RSS, MB | peak, MB |",
         "|---|---|---|---|---|---|---|",

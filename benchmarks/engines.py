@@ -14,7 +14,6 @@ import argparse
 import csv
 import json
 import os
-import platform
 import sys
 import tempfile
 from dataclasses import asdict, dataclass, field
@@ -169,7 +168,7 @@ def table(rows: list[Row]) -> str:
     columns = [f"{threads}/{length}" for threads in THREADS for length in LENGTHS]
     heads = [f"{c.split('/')[0]} thr, {c.split('/')[1]} tok" for c in columns]
     lines = [
-        f"{platform.processor() or platform.machine()}, {isa.detect()}, ms: the engine alone (text to embedding)",
+        f"{isa.machine_name()}; ms: the engine alone (text to embedding)",
         "",
         f"| | MB | cosine mean / min | Spearman | {' | '.join(heads)} |",
         f"|---|---|---|---|{'---|' * len(heads)}",

@@ -53,7 +53,7 @@ def measure(bundle: Path, rounds: int, restarts: int, engine: str) -> dict[str, 
     ratios = {name: np.quantile(medians[name] / medians["plain"], [0.5, 0.25, 0.75]) for name in names[1:]}
     return {
         "engine": engine,
-        "isa": isa.detect(),
+        "machine": isa.machine(),
         "p50_us": {name: float(np.median(rows)) for name, rows in samples.items()},
         "p99_us": {name: float(np.quantile(rows, 0.99)) for name, rows in samples.items()},
         "ratio": {name: [float(one) for one in found] for name, found in ratios.items()},

@@ -26,7 +26,6 @@ import onnx
 import torch
 from scipy.stats import spearmanr
 
-from edgekit.devices import environment
 from edgekit.distill import folder as folders
 from edgekit.distill.convert import import_model
 from edgekit.distill.encoder import Encoder
@@ -37,7 +36,7 @@ from edgekit.export.openvino import export_openvino
 from edgekit.quantize.backend import Feed, Source, open_backend
 from edgekit.quantize.candidates import dynamic
 from edgekit.recipe.stages import ExportConfig
-from edgekit.runtimes import artifact
+from edgekit.runtimes import artifact, isa
 from edgekit.runtimes.preprocess import TextPreprocessor
 
 LENGTHS = (16, 32, 128)
@@ -94,7 +93,7 @@ def main() -> int:
         layers = export_all(options, work, calibration)
         rows = list(make_all(work, calibration, options.reduce_range))
         torch_row = judge(rows, work, dev)
-        print(f"{layers} layers; {machine()}; 1 thread\n")
+        print(f"{layers} layers; {isa.machine_name()}; 1 thread\n")
         print(render([torch_row, *rows], timings(rows, work, dev, options.rounds)))
     return 0
 
@@ -236,11 +235,6 @@ def render(rows: list[Row], times: dict[int, dict[str, Any]]) -> str:
             cells.append(f"{np.median(taken):.2f} ({np.median(taken / fp32):.2f})")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def machine() -> str:
-    about = environment()
-    return ", ".join(str(about[key]) for key in ("cpu", "isa") if about.get(key))
 
 
 def say(text: str) -> None:

@@ -24,6 +24,7 @@ from edgekit.progress import Progress
 from edgekit.recipe import Recipe, load_recipe
 from edgekit.report.ladder import ladder_rows
 from edgekit.report.markdown import table
+from edgekit.runtimes import isa
 
 WITHIN = 0.01
 
@@ -36,6 +37,7 @@ def main() -> None:
     recipe = load_recipe(args.recipe)
     with Shown() as progress:
         bundle = compress(recipe, args.output / "ladder.edge", overwrite=True, progress=progress).bundle
+        print("On", isa.machine_name())
         rows = ladder_rows([rung.to_dict() for rung in open_bundle(bundle).manifest.ladder])
         print(table(list(rows[0]), (list(row.values()) for row in rows)), flush=True)
         cache = prepare(recipe, None, progress)[1]

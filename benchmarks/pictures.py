@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from edgekit.runtimes import isa
 from edgekit.runtimes.index import Index, recall
 from edgekit.runtimes.vision import ImagePreprocessor
 
@@ -57,6 +58,7 @@ def pictures(paths: list[str], rounds: int) -> None:
         from transformers import CLIPImageProcessor
 
         process = CLIPImageProcessor()
+    print("On", isa.machine_name())
     print("| input | decode | transform | reference | apart |\n|---|---|---|---|---|")
     for name, image, bgr in cases:
         picture = prepare.decode(image, bgr)

@@ -85,7 +85,7 @@ def measure(bundle: Path, texts: list[str], rounds: int, threads: int, clock_nam
         "file": model.file,
         "threads": threads,
         "clock": clock_name,
-        "isa": isa.detect(),
+        "machine": isa.machine(),
         "onnxruntime": ort.__version__,
         "texts": len(texts),
         "rounds": rounds,

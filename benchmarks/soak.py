@@ -277,7 +277,7 @@ def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
         "minutes": lasted / 60,
         "seed": given.seed,
         "isolate": given.isolate,
-        "isa": isa.detect(),
+        "machine": isa.machine(),
         "engine": health["engine"],
         "capacity_hz": capacity,
         "rate_hz": given.load * capacity,

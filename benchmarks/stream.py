@@ -56,7 +56,7 @@ def main() -> int:
         print(f"no bundle at {given.bundle}: `make compress` makes one", file=sys.stderr)
         return 0
     model = load(given.bundle, given.engine)
-    print(f"{given.bundle.name}, {model.file} in {model.engine}, one thread, {isa.detect()}\n")
+    print(f"{given.bundle.name}, {model.file} in {model.engine}, one thread; {isa.machine_name()}\n")
     if "overhead" in given.figures:
         overhead(model, given.rounds)
     if "overload" in given.figures:

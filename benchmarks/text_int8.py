@@ -15,6 +15,7 @@ import edgekit
 from edgekit.bundle import open_bundle
 from edgekit.data.rendered import RenderedConfig, load_rendered
 from edgekit.evaluate.outputs import cosines
+from edgekit.runtimes import isa
 from edgekit.runtimes.dual import DualModel
 
 
@@ -29,6 +30,7 @@ def main() -> None:
         (one.engine, one.precision): edgekit.load(args.bundle, file=one.path, engine=one.engine).embed_texts(captions)
         for one in models
     }
+    print("On", isa.machine_name())
     for one in models:
         if one.precision == "fp32" or (one.engine, "fp32") not in embedded:
             continue

@@ -85,6 +85,13 @@ def test_recipe_example() -> None:
     assert load_recipe(str(ROOT / "examples/reviews.yaml")).student.layers == 3
 
 
+def test_every_benchmark_names_the_machine() -> None:
+    scripts = [path for path in (ROOT / "benchmarks").glob("*.py") if '__name__ == "__main__"' in path.read_text()]
+    assert len(scripts) > 10
+    silent = [path.name for path in scripts if not re.search(r"isa\.(machine|cpu_model)", path.read_text())]
+    assert not silent
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks/recipes").glob("*.yaml")), ids=lambda path: path.stem)
 def test_recipes_of_benchmarks(path: Path) -> None:
     from edgekit.recipe import load_recipe

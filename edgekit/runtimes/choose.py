@@ -119,7 +119,7 @@ def by_profile(bundle: Bundle, offer: Offer, threads: int) -> dict[Choice, float
     profiles = bundle.manifest.profiles
     if not profiles:
         return found
-    here = {"cpu": isa.cpu_model(), "isa": isa.detect()}
+    here = isa.machine()
     wanted = {*offer.ready, *offer.missing}
     for row in profiles:
         seen, p50 = row.get("environment"), row.get("p50_ms")
@@ -134,8 +134,7 @@ def by_profile(bundle: Bundle, offer: Offer, threads: int) -> dict[Choice, float
 def memory_of(bundle: Bundle, offer: Offer, threads: int) -> Path:
     """The file that remembers a calibration: by processor, instruction set, bundle, thread limit and engines."""
     key = {
-        "cpu": isa.cpu_model(),
-        "isa": isa.detect(),
+        **isa.machine(),
         "bundle": hashlib.sha256((bundle.root / "manifest.json").read_bytes()).hexdigest(),
         "threads": threads,
         "files": [choice.file for choice in offer.preferred()],

@@ -54,6 +54,16 @@ def detect(root: Path = Path("/"), machine: str | None = None) -> str:
     return f"{machine}-base"
 
 
+def machine(root: Path = Path("/")) -> dict[str, str]:
+    """What a figure that was measured here is named by: ``cpu`` (:func:`cpu_model`) and ``isa`` (:func:`detect`)."""
+    return {"cpu": cpu_model(root), "isa": detect(root)}
+
+
+def machine_name() -> str:
+    """:func:`machine` in a line."""
+    return ", ".join(machine().values())
+
+
 def saturates(isa: str | None = None) -> bool:
     """Whether INT8 products on ``isa`` (this machine's unless given) add pairs in 16 bits, which codes of 8 bits can
     overflow: x86 without VNNI."""

@@ -37,7 +37,7 @@ def rewritten(small_bundle: Path, tmp_path: Path) -> Callable[..., Path]:
 
 
 def profile(file: str, p50: Any, threads: Any = 1, **machine: str) -> dict[str, Any]:
-    environment = {"cpu": isa.cpu_model(), "isa": isa.detect(), **machine}
+    environment = {**isa.machine(), **machine}
     return {"environment": environment, "threads": threads, "file": file, "engine": "onnxruntime", "p50_ms": p50}
 
 

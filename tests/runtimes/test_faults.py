@@ -67,8 +67,7 @@ def first(source: Path, target: Path, name: str, ms: float = 0.01) -> Path:
     value = bundle.manifest.to_dict()
     value["models"].sort(key=lambda model: model["engine"] != name)
     if ms:
-        machine = {"cpu": isa.cpu_model(), "isa": isa.detect()}
-        row = {"environment": machine, "threads": 1, "file": FILES[name], "engine": name, "p50_ms": ms}
+        row = {"environment": isa.machine(), "threads": 1, "file": FILES[name], "engine": name, "p50_ms": ms}
         value["profiles"] = [row]
     files: dict[str, Path | bytes] = {one.path: source / one.path for one in bundle.manifest.files}
     write(target, Manifest.from_dict(value), files)

@@ -78,3 +78,4 @@ def test_instruction_set_by_flags(tmp_path: Path, machine: str, line: str, expec
 
 def test_this_machine_has_a_name() -> None:
     assert "-" in isa.detect()
+    assert isa.machine_name() == f"{isa.cpu_model()}, {isa.detect()}"

@@ -122,7 +122,7 @@ def ladder(path: Path, changes: dict[str, object] | None = None) -> Path:
             str(layers), agreement=0.97, size_bytes=2000, p50_ms=layers / 2, models=models, layers=layers, **told
         )
         rungs.append(rung)
-    environment = {"cpu": isa.cpu_model(), "isa": isa.detect()}
+    environment = isa.machine()
     profile = {"environment": environment, "engine": "onnxruntime", "threads": 1}
     manifest = Manifest(
         name="ladder",
