@@ -158,7 +158,7 @@ def test_each_machine_bundle_and_limit_has_its_own_place(
     places.append(memory_of(other, offer(other), 1))
     for name, value in (("cpu_model", "another"), ("detect", "x86_64-sse2")):
         with monkeypatch.context() as patch:
-            patch.setattr(isa, name, lambda value=value: value)
+            patch.setattr(isa, name, lambda *_, value=value: value)
             places.append(memory_of(bundle, offered, 1))
     assert len(set(places)) == 5
     copy = Path(shutil.copytree(bundle.root, tmp_path / "copy.edge"))
