@@ -19,8 +19,6 @@ from statistics import median
 
 from PIL import Image
 
-from edgekit.runtimes import isa
-
 BLOCKED = ("torch", "torchvision", "timm", "open_clip", "transformers", "onnx", "pandas", "scipy", "sklearn", "typer")
 
 
@@ -106,6 +104,8 @@ def main() -> None:
         (Path(work) / "captions.json").write_text(json.dumps(captions), "utf-8")
         command = [sys.executable, __file__, args.bundle, "--child", work]
         answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    from edgekit.runtimes import isa  # not above: the child times what it takes to import edgekit
+
     print(json.dumps({"machine": isa.machine(), **json.loads(answer.splitlines()[-1])}, indent=1))
 
 
